@@ -1,0 +1,1 @@
+//! The pure half of the network state: what is desired, and the steps that lead there.

@@ -1,0 +1,47 @@
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::types::{Prefix, PublicKey};
+
+/// What a peer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// Nothing to send, no handshake under way.
+    Idle,
+    /// A session stands.
+    Up,
+    /// Handshake initiations were not answered for 10 s.
+    Down,
+}
+
+/// A peer at one moment.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// The name in the configuration, or the public key of a peer that was set over UAPI.
+    pub name: String,
+    /// Its identity.
+    pub public_key: PublicKey,
+    /// What it is doing.
+    pub state: PeerState,
+    /// Whether an endpoint is configured: we call it, rather than it us.
+    pub dialled: bool,
+    /// Where its packets go now.
+    pub endpoint: Option<SocketAddr>,
+    /// How often a packet is sent at least.
+    pub keepalive: Option<Duration>,
+    /// When the last handshake was completed.
+    pub last_handshake: Option<SystemTime>,
+    /// How long that handshake took from initiation to response, where we were the initiator.
+    pub handshake_took: Option<Duration>,
+    /// Bytes received from it, as wg(8) counts them.
+    pub received: u64,
+    /// Bytes sent to it, as wg(8) counts them.
+    pub transmitted: u64,
+    /// The inner addresses it may use.
+    pub allowed_ips: Vec<Prefix>,
+    /// Why the peer is down or has no endpoint, in words; `None` when nothing is wrong.
+    pub trouble: Option<String>,
+}

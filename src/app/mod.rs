@@ -1,0 +1,1 @@
+//! Wiring: builds an instance from its configuration, runs it, and takes it down again.

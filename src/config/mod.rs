@@ -1,0 +1,1 @@
+//! Reads the configuration and the files it names, and watches them.

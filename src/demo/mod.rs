@@ -1,0 +1,1 @@
+//! The main job on one machine: a seed and a user cluster in namespaces.

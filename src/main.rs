@@ -1,0 +1,3 @@
+//! The seedwire command.
+
+fn main() {}

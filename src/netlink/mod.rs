@@ -1,0 +1,1 @@
+//! Netlink: requests to the kernel's network configuration.

@@ -1,0 +1,1 @@
+//! Brings the kernel's network state to what is desired, and back.

@@ -1,0 +1,1 @@
+//! Local TCP ports that lead into the seed.

@@ -1,0 +1,1 @@
+//! Black-box tests of the seedwire command that need no privileges.
