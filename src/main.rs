@@ -1,3 +1,7 @@
 //! The seedwire command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    seedwire::cli::main(std::env::args_os()).into()
+}

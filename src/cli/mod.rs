@@ -1,1 +1,91 @@
 //! The command line: one file per subcommand.
+
+mod completions;
+mod exit;
+mod genkey;
+mod genpsk;
+mod keys;
+mod output;
+mod pubkey;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Usage};
+
+/// What [`main`](fn@main) was asked for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "seedwire",
+    version,
+    about = "Carries a cluster's logs and metrics to a Loki in the seed",
+    long_about = "Connects a user cluster or an edge node to the seed cluster, so that log and \
+        metric agents there reach Loki in the seed on its private addresses: a WireGuard tunnel, \
+        the seed's routes and DNAT rules, and a DNS forwarder, in one program with one \
+        configuration file.",
+    after_help = EXIT_STATUS,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0   done
+  1   failed at run time
+  64  bad usage
+  78  bad configuration; nothing was touched";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Genkey(genkey::Genkey),
+    Pubkey(pubkey::Pubkey),
+    Genpsk(genpsk::Genpsk),
+    Completions(completions::Completions),
+}
+
+/// Runs what the command line asks for and prints what went wrong, once, to standard error.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::of_usage_error(&error),
+    };
+    let done = match arguments.command {
+        Command::Genkey(command) => command.run(),
+        Command::Pubkey(command) => command.run(),
+        Command::Genpsk(command) => command.run(),
+        Command::Completions(command) => command.run(),
+    };
+    match done {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            exit::print(&error);
+            exit::of_error(&error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_description_of_the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_an_example() {
+        for command in super::Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string);
+            let name = command.get_name();
+            assert!(
+                help.is_some_and(|help| help.contains(&format!("seedwire {name}"))),
+                "{name} has no example in its help"
+            );
+        }
+    }
+}
