@@ -1,1 +1,38 @@
-//! Netlink: requests to the kernel's network configuration.
+//! The kernel's network state over netlink: a thin, synchronous layer.
+//!
+//! [`Rtnl`] reads and changes links, addresses, routes and rules. A socket belongs to the network
+//! namespace in which its thread was when it was opened, and stays there.
+//!
+//! Messages are made with the builders of netlink-packet-*. What the kernel sends is read
+//! attribute by attribute, and only those that are needed: a link or route of a kind that those
+//! crates can't decode must not stop us.
+
+mod addresses;
+mod attributes;
+mod error;
+mod links;
+mod routes;
+mod rules;
+mod socket;
+
+pub use error::{Error, Refusal};
+pub use links::{LinkChange, Namespace, NewLink};
+pub use routes::Lookup;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use socket::Socket;
+
+/// The kernel's links, addresses, routes and rules (rtnetlink(7)).
+#[derive(Debug)]
+pub struct Rtnl {
+    socket: Socket,
+}
+
+impl Rtnl {
+    /// Opens a socket in the network namespace of this thread.
+    pub fn open() -> Result<Self, Error> {
+        let socket = Socket::open(NETLINK_ROUTE)?;
+        Ok(Self { socket })
+    }
+}

@@ -82,6 +82,16 @@ impl Prefix {
 }
 
 impl InterfaceAddress {
+    /// An address and the length of its network; `None` when the length is above 32 for IPv4 or
+    /// 128 for IPv6.
+    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
+        let network = IpNetwork::new(address, length).ok()?;
+        Some(Self {
+            address: network.ip(),
+            length: network.prefix(),
+        })
+    }
+
     /// The address itself.
     pub fn address(&self) -> IpAddr {
         self.address

@@ -1,0 +1,334 @@
+//! Requests, acknowledgements and listings over one netlink socket (netlink(7)).
+
+use std::fmt::Debug;
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::SocketAddr;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::attributes::{attribute, text_of};
+use super::error::{Error, Refusal};
+
+/// The kernel answers at once, but may wait for a lock that others hold.
+const TIMEOUT_SECONDS: i64 = 10;
+/// How often a listing is read again that changed meanwhile.
+const DUMP_ATTEMPTS: usize = 8;
+/// Requests that go out in one system call; as many acknowledgements must fit the default
+/// receive buffer (208 KiB, about 800 bytes each).
+const REQUESTS_PER_SEND: usize = 64;
+/// The length of `struct nlmsghdr`.
+const HEADER_LENGTH: usize = 16;
+/// The kernel's text in an acknowledgement (`NLMSGERR_ATTR_MSG`).
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A message of the kernel: its type and what follows the header.
+pub(super) struct Reply {
+    pub(super) kind: u16,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: netlink_sys::Socket,
+    sequence: u32,
+}
+
+impl Socket {
+    pub(super) fn open(protocol: isize) -> Result<Self, Error> {
+        let mut socket = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
+        let timeout = TimeVal::seconds(TIMEOUT_SECONDS);
+        let open = |socket: &mut netlink_sys::Socket| -> io::Result<()> {
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            setsockopt(&*socket, ReceiveTimeout, &timeout)?;
+            setsockopt(&*socket, SendTimeout, &timeout)?;
+            socket.set_ext_ack(true)?;
+            socket.set_cap_ack(true)
+        };
+        open(&mut socket).map_err(Error::Open)?;
+        // Linux 4.20; before it the kernel ignores a listing's filters, and we filter once more.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Sends one request and waits for its acknowledgement.
+    pub(super) fn request<M>(&mut self, what: &str, flags: u16, message: M) -> Result<(), Error>
+    where
+        M: NetlinkSerializable + Debug,
+    {
+        let mut bytes = Vec::new();
+        let sequence = self.append(&mut bytes, flags | NLM_F_REQUEST | NLM_F_ACK, message);
+        self.send(what, &bytes)?;
+        self.replies(what, sequence, sequence).map(drop)
+    }
+
+    /// Sends requests, many to a system call; the answer to each stands in its place. After an
+    /// error of the socket itself the answers end.
+    pub(super) fn requests<M>(
+        &mut self,
+        flags: u16,
+        messages: Vec<(String, M)>,
+    ) -> Vec<Result<(), Error>>
+    where
+        M: NetlinkSerializable + Debug,
+    {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let mut bytes = Vec::new();
+            let sent: Vec<(String, u32)> = messages
+                .by_ref()
+                .take(REQUESTS_PER_SEND)
+                .map(|(what, message)| {
+                    let flags = flags | NLM_F_REQUEST | NLM_F_ACK;
+                    (what, self.append(&mut bytes, flags, message))
+                })
+                .collect();
+            if let Some((what, _)) = sent.first()
+                && let Err(error) = self.send(what, &bytes)
+            {
+                results.push(Err(error));
+                return results;
+            }
+            for (what, sequence) in sent {
+                let result = self.replies(&what, sequence, sequence).map(drop);
+                let lost = matches!(result, Err(Error::Receive { .. } | Error::Malformed { .. }));
+                results.push(result);
+                if lost {
+                    return results;
+                }
+            }
+        }
+        results
+    }
+
+    /// Asks for one object.
+    pub(super) fn get<M>(&mut self, what: &str, message: M) -> Result<Reply, Error>
+    where
+        M: NetlinkSerializable + Debug,
+    {
+        let mut bytes = Vec::new();
+        let sequence = self.append(&mut bytes, NLM_F_REQUEST | NLM_F_ACK, message);
+        self.send(what, &bytes)?;
+        let mut replies = self.replies(what, sequence, sequence)?;
+        replies.pop().ok_or_else(|| Error::Malformed {
+            what: what.to_owned(),
+        })
+    }
+
+    /// Lists objects: all of them as they were at one moment, or an error.
+    pub(super) fn dump<M>(&mut self, what: &str, message: M) -> Result<Vec<Reply>, Error>
+    where
+        M: NetlinkSerializable + Debug + Clone,
+    {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut bytes = Vec::new();
+            let sequence = self.append(&mut bytes, NLM_F_REQUEST | NLM_F_DUMP, message.clone());
+            self.send(what, &bytes)?;
+            match self.listing(what, sequence) {
+                Ok(Some(replies)) => return Ok(replies),
+                Ok(None) => {}
+                // The rest of a broken-off listing is skipped by its sequence number.
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unsteady {
+            what: what.to_owned(),
+        })
+    }
+
+    /// The messages of a listing up to its end; `None` when it changed meanwhile.
+    fn listing(&mut self, what: &str, sequence: u32) -> Result<Option<Vec<Reply>>, Error> {
+        let mut replies = Vec::new();
+        let mut steady = true;
+        loop {
+            let datagram = self.receive(what)?;
+            for message in messages(what, &datagram)? {
+                if message.sequence != sequence {
+                    continue;
+                }
+                steady &= message.flags & NLM_F_DUMP_INTR == 0;
+                match message.kind {
+                    NLMSG_NOOP => {}
+                    NLMSG_OVERRUN => steady = false,
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        message.check(what)?;
+                        return Ok(steady.then_some(replies));
+                    }
+                    kind => replies.push(Reply {
+                        kind,
+                        body: message.body.to_vec(),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Reads up to the acknowledgement of `last`; fails with the first error among the requests
+    /// from `first` on.
+    fn replies(&mut self, what: &str, first: u32, last: u32) -> Result<Vec<Reply>, Error> {
+        let mut replies = Vec::new();
+        let mut outcome = Ok(());
+        loop {
+            let datagram = self.receive(what)?;
+            for message in messages(what, &datagram)? {
+                let offset = message.sequence.wrapping_sub(first);
+                if offset > last.wrapping_sub(first) {
+                    continue;
+                }
+                match message.kind {
+                    NLMSG_NOOP => {}
+                    NLMSG_ERROR => {
+                        outcome = outcome.and(message.check(what));
+                        if message.sequence == last {
+                            return outcome.map(|()| replies);
+                        }
+                    }
+                    kind => replies.push(Reply {
+                        kind,
+                        body: message.body.to_vec(),
+                    }),
+                }
+            }
+        }
+    }
+
+    fn append<M>(&mut self, bytes: &mut Vec<u8>, flags: u16, message: M) -> u32
+    where
+        M: NetlinkSerializable + Debug,
+    {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let start = bytes.len();
+        bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut bytes[start..start + message.header.length as usize]);
+        self.sequence
+    }
+
+    fn send(&self, what: &str, bytes: &[u8]) -> Result<(), Error> {
+        let sent = retry_interrupted(|| self.socket.send(bytes, 0));
+        sent.map(drop).map_err(|source| Error::Send {
+            what: what.to_owned(),
+            source,
+        })
+    }
+
+    fn receive(&self, what: &str) -> Result<Vec<u8>, Error> {
+        loop {
+            let received = retry_interrupted(|| self.socket.recv_from_full());
+            let (bytes, sender) = received.map_err(|source| Error::Receive {
+                what: what.to_owned(),
+                source,
+            })?;
+            // Other processes can send to our port too.
+            if sender.port_number() == 0 {
+                return Ok(bytes);
+            }
+        }
+    }
+}
+
+impl Error {
+    /// Whether a listing that failed so is worth another try: messages were lost.
+    fn is_transient(&self) -> bool {
+        let errno = match self {
+            Self::Receive { source, .. } => source.raw_os_error(),
+            _ => self.errno(),
+        };
+        matches!(
+            errno,
+            Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::EBUSY)
+        )
+    }
+}
+
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// The verdict in an acknowledgement or at the end of a listing (`struct nlmsgerr`).
+    fn check(&self, what: &str) -> Result<(), Error> {
+        let code = match self.body.get(..4).map(<[u8; 4]>::try_from) {
+            Some(Ok(code)) => i32::from_ne_bytes(code),
+            // The end of a listing may have no body.
+            _ => 0,
+        };
+        if code >= 0 {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            what: what.to_owned(),
+            source: Refusal {
+                errno: io::Error::from_raw_os_error(-code),
+                text: self.text(),
+            },
+        })
+    }
+
+    fn text(&self) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let after_code = self.body.get(4..)?;
+        let skip = if self.kind == NLMSG_DONE {
+            0
+        } else if self.flags & NLM_F_CAPPED != 0 {
+            HEADER_LENGTH
+        } else {
+            let length = NetlinkBuffer::new_checked(after_code).ok()?.length();
+            (length as usize).next_multiple_of(4)
+        };
+        let text = attribute(after_code.get(skip..)?, NLMSGERR_ATTR_MSG)?;
+        Some(text_of(text)).filter(|t| !t.is_empty())
+    }
+}
+
+/// The messages in a datagram.
+fn messages<'a>(what: &str, mut datagram: &'a [u8]) -> Result<Vec<Message<'a>>, Error> {
+    let mut messages = Vec::new();
+    while datagram.len() >= HEADER_LENGTH {
+        let malformed = |_| Error::Malformed {
+            what: what.to_owned(),
+        };
+        let buffer = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;
+        let length = buffer.length() as usize;
+        messages.push(Message {
+            kind: buffer.message_type(),
+            flags: buffer.flags(),
+            sequence: buffer.sequence_number(),
+            body: &datagram[HEADER_LENGTH..length],
+        });
+        datagram = datagram
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
