@@ -90,7 +90,10 @@ impl Rtnl {
         message
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
-        match self.socket.get(&what, RouteNetlinkMessage::GetLink(message)) {
+        match self
+            .socket
+            .get(&what, RouteNetlinkMessage::GetLink(message))
+        {
             Ok(reply) => link(&what, &reply).map(Some),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -102,7 +105,10 @@ impl Rtnl {
         let what = format!("look up link {index}");
         let mut message = LinkMessage::default();
         message.header.index = index;
-        match self.socket.get(&what, RouteNetlinkMessage::GetLink(message)) {
+        match self
+            .socket
+            .get(&what, RouteNetlinkMessage::GetLink(message))
+        {
             Ok(reply) => link(&what, &reply).map(Some),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -153,7 +159,11 @@ impl Rtnl {
         let what = match change {
             LinkChange::Up(up) => {
                 message.header.change_mask = LinkFlags::Up;
-                message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+                message.header.flags = if up {
+                    LinkFlags::Up
+                } else {
+                    LinkFlags::empty()
+                };
                 format!("set link {index} {}", if up { "up" } else { "down" })
             }
             LinkChange::Mtu(mtu) => {

@@ -81,7 +81,8 @@ impl Rtnl {
             let what = format!("delete route {}", route.to);
             (what, RouteNetlinkMessage::DelRoute(message(route)))
         };
-        self.socket.requests(0, routes.iter().map(request).collect())
+        self.socket
+            .requests(0, routes.iter().map(request).collect())
     }
 
     /// Where a packet to `to` with this mark would go (`ip route get TO mark MARK`); `None` when
