@@ -27,6 +27,11 @@ need_go() {
     fi
 }
 
+# Go without a line for each module that it fetches.
+quiet_go() {
+    go "$@" 2> >(grep -v '^go: downloading ' >&2)
+}
+
 # Builds PACKAGE of a module that does not install by name: the module's own requirements are
 # copied into an empty wrapper module, which then builds the package as a dependency.
 go_wrapped() { # NAME MODULE VERSION PACKAGE
@@ -35,19 +40,19 @@ go_wrapped() { # NAME MODULE VERSION PACKAGE
     (
         cd "$dir"
         go mod init wrapper >/dev/null 2>&1
-        source=$(go mod download -json "$2@$3" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
+        source=$(quiet_go mod download -json "$2@$3" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
         cp "$source/go.mod" "$source/go.sum" .
         chmod u+w go.mod go.sum
         go mod edit -module=wrapper -dropreplace=github.com/grafana/loki/pkg/push \
             -require="$2@$3" -require="github.com/grafana/loki/pkg/push@$loki_push"
-        CGO_ENABLED=0 GOFLAGS=-mod=mod go build -ldflags='-s -w' -o "$bin/.$1" "$4"
+        CGO_ENABLED=0 GOFLAGS=-mod=mod quiet_go build -ldflags='-s -w' -o "$bin/.$1" "$4"
     )
     mv "$bin/.$1" "$bin/$1"
 }
 
 go_installed() { # NAME MODULE@VERSION BUILT-AS
     need_go "$1"
-    GOBIN=$work CGO_ENABLED=0 go install -ldflags='-s -w' "$2"
+    GOBIN=$work CGO_ENABLED=0 quiet_go install -ldflags='-s -w' "$2"
     mv "$work/$3" "$bin/$1"
 }
 
