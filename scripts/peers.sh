@@ -9,6 +9,7 @@ set -euo pipefail
 
 cache=${SEEDWIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seedwire}
 bin=$cache/bin
+here=$(cd "$(dirname "$0")" && pwd)
 
 wireguard_go=v0.0.0-20260522210424-ecfc5a8d5446
 boringtun=0.7.1
@@ -17,15 +18,6 @@ loki=v3.7.8
 promtail=v3.5.0
 # The version of Loki's own sub-module that both programs above were released with.
 loki_push=v0.0.0-20250630054201-94c0ba7b0952
-
-need_go() {
-    local version
-    version=$(go env GOVERSION 2>/dev/null | sed 's/^go//') || version=
-    if [ -z "$version" ] || [ "$(printf '%s\n1.23\n' "$version" | sort -V | head -n 1)" != 1.23 ]; then
-        echo "scripts/peers.sh: Go 1.23 or newer is needed to build $1 (found: ${version:-none})" >&2
-        exit 1
-    fi
-}
 
 # Go without a line for each module that it fetches.
 quiet_go() {
@@ -51,7 +43,6 @@ go_wrapped() { # NAME MODULE VERSION PACKAGE
 }
 
 go_installed() { # NAME MODULE@VERSION BUILT-AS
-    need_go "$1"
     GOBIN=$work CGO_ENABLED=0 quiet_go install -ldflags='-s -w' "$2"
     mv "$work/$3" "$bin/$1"
 }
@@ -65,11 +56,9 @@ build() {
         mv "$work/bin/boringtun-cli" "$bin/boringtun-cli"
         ;;
     loki)
-        need_go loki
         go_wrapped loki github.com/grafana/loki/v3 "$loki" github.com/grafana/loki/v3/cmd/loki
         ;;
     promtail)
-        need_go promtail
         go_wrapped promtail github.com/grafana/loki/v3 "$promtail" github.com/grafana/loki/v3/clients/cmd/promtail
         ;;
     *)
@@ -84,6 +73,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/seedwire-peers.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 for peer in "$@"; do
     [ -x "$bin/$peer" ] && continue
+    [ "$peer" = boringtun-cli ] || "$here/need.sh" go "$peer"
     echo "building $peer (once, into $bin)"
     started=$SECONDS
     build "$peer"

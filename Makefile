@@ -1,0 +1,60 @@
+# What a developer of seedwire types; `make help` lists it.
+.POSIX:
+
+CARGO = cargo
+ARGS =
+IMAGE = localhost/seedwire
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make demo      run the main job on this machine, without root (ARGS="--lines 100 --json --keep")
+demo: rust
+	@[ -x "$${CARGO_TARGET_DIR:-target}/release/seedwire" ] || echo "building the release binary (some minutes, once)"
+	@$(CARGO) run --release --quiet -- demo $(ARGS)
+
+#: make test      the tests without privileges, then those between network namespaces
+test: rust programs
+	@$(CARGO) test --quiet --workspace --lib --bins --test it
+	@$(CARGO) test --quiet --test netns
+
+#: make interop   against today's wireguard-go, boringtun-cli and CoreDNS (built once, needs Go)
+interop: rust programs
+	@scripts/peers.sh wireguard-go boringtun-cli coredns
+	@$(CARGO) test --quiet --test interop
+
+#: make e2e       real Promtail to real Loki (built once, needs Go)
+e2e: rust programs
+	@scripts/peers.sh loki promtail
+	@$(CARGO) test --quiet --test e2e
+
+#: make static    the static binary for releases and images
+static: rust
+	@scripts/static.sh
+
+#: make image     an image of that binary (needs buildah)
+image: static
+	@deploy/image.sh $(IMAGE)
+
+#: make lint      format, clippy, licences, bans and sources of the dependencies
+lint: rust
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@scripts/deny.sh licenses bans sources
+
+#: make audit     known weaknesses in the dependencies (needs the network)
+audit: rust
+	@scripts/deny.sh advisories
+
+#: make manifests check deploy/kubernetes against the Kubernetes API types (needs Go)
+manifests:
+	@scripts/need.sh go "the check of the manifests"
+	@cd deploy/validate && go run . ../kubernetes/*.yaml
+
+rust:
+	@scripts/need.sh rust
+
+programs:
+	@scripts/need.sh programs
+
+.PHONY: help demo test interop e2e static image lint audit manifests rust programs

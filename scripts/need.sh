@@ -1,0 +1,91 @@
+#!/bin/sh
+# Says in one line what a make target needs and does not find here, and exits 1.
+#
+#   scripts/need.sh rust          the Rust of Cargo.toml's rust-version
+#   scripts/need.sh go WHAT       a Go that can build WHAT
+#   scripts/need.sh target NAME   Rust's standard library for a target; added when rustup is there
+#   scripts/need.sh programs      what the tests run; installed from Debian when they are missing
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# PROGRAM:DEBIAN-PACKAGE
+programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:dnsmasq-base
+ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping dig:bind9-dnsutils iperf3:iperf3
+ncat:ncat conntrack:conntrack tcpdump:tcpdump jq:jq'
+
+fail() {
+    echo "seedwire: $*" >&2
+    exit 1
+}
+
+older() { # FOUND WANTED; nothing found is older too
+    [ -z "$1" ] || [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" != "$2" ]
+}
+
+need_rust() {
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    found=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || found=
+    if older "$found" "$wanted"; then
+        fail "Rust $wanted or newer is needed (found: ${found:-none}); rustup from https://rustup.rs installs it"
+    fi
+}
+
+need_go() {
+    found=$(go env GOVERSION 2>/dev/null | sed 's/^go//') || found=
+    if older "$found" 1.23; then
+        fail "Go 1.23 or newer is needed to build $1 (found: ${found:-none}); https://go.dev/dl has it"
+    fi
+}
+
+need_target() {
+    [ -d "$(rustc --print target-libdir --target "$1")" ] && return
+    command -v rustup >/dev/null || fail "Rust's standard library for $1 is missing, and rustup, which adds it"
+    rustup --quiet target add "$1"
+}
+
+missing_packages() {
+    for pair in $programs; do
+        command -v "${pair%:*}" >/dev/null || printf '%s ' "${pair#*:}"
+    done
+}
+
+# Installs without starting or enabling what comes as a service (unbound would take port 53).
+debian_install() { # PACKAGE...
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -qq --no-install-recommends "$@" </dev/null >/dev/null
+    for package in "$@"; do
+        [ "$package" != unbound ] || systemctl --quiet disable unbound 2>/dev/null || true
+    done
+}
+
+need_programs() {
+    packages=$(missing_packages)
+    [ -n "$packages" ] || return 0
+    command -v apt-get >/dev/null || fail "the tests need programs that are missing; Debian calls them: $packages"
+    if [ "$(id -u)" = 0 ]; then
+        echo "installing from Debian what the tests need and is missing: $packages"
+        # shellcheck disable=SC2086 # a list
+        debian_install $packages
+    elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+        echo "installing from Debian, with sudo, what the tests need and is missing: $packages"
+        sudo "$0" programs
+    else
+        fail "the tests need what is missing here; as root: apt-get install --no-install-recommends $packages"
+    fi
+}
+
+case ${1:-} in
+rust) need_rust ;;
+go) need_go "$2" ;;
+target) need_target "$2" ;;
+programs) need_programs ;;
+*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs" ;;
+esac
