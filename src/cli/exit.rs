@@ -1,5 +1,7 @@
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
+
 /// How the command ended; the numbers of sysexits.h where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -44,12 +46,19 @@ pub(super) fn of_usage_error(error: &clap::Error) -> Exit {
 pub(super) fn of_error(error: &anyhow::Error) -> Exit {
     if error.chain().any(|cause| cause.is::<Usage>()) {
         Exit::BadUsage
+    } else if error.chain().any(|cause| cause.is::<ConfigError>()) {
+        Exit::BadConfiguration
     } else {
         Exit::Failed
     }
 }
 
-/// Prints the chain of causes as one line: `seedwire: a: b: c`.
+/// Prints the chain of causes as one line, `seedwire: a: b: c`. The errors in a configuration
+/// stand one a line and start with the file, so that editors find the place.
 pub(super) fn print(error: &anyhow::Error) {
+    if let Some(ConfigError::Rejected(rejected)) = error.downcast_ref() {
+        eprintln!("{rejected}");
+        return;
+    }
     eprintln!("seedwire: {error:#}");
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod check;
 mod completions;
 mod exit;
 mod genkey;
@@ -41,6 +42,7 @@ Exit status:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
     Genkey(genkey::Genkey),
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
@@ -54,6 +56,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return exit::of_usage_error(&error),
     };
     let done = match arguments.command {
+        Command::Check(command) => command.run(),
         Command::Genkey(command) => command.run(),
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),

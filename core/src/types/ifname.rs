@@ -8,7 +8,7 @@ pub struct InterfaceName(String);
 
 /// The text is not a valid interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an interface name has 1 to 15 bytes, is neither . nor .. and has no /, : or white space")]
+#[error("an interface name of 1 to 15 bytes, neither . nor .., without /, : and white space")]
 pub struct InvalidInterfaceName;
 
 impl InterfaceName {

@@ -7,7 +7,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The text is not the base64 form of 32 bytes, as wg(8) writes keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key is 32 bytes in base64: 44 characters that end in =")]
+#[error("a key of 32 bytes in base64: 44 characters that end in =")]
 pub struct InvalidKey;
 
 /// A Curve25519 public key; names a peer.

@@ -1,0 +1,186 @@
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::tunnel::own_addresses;
+use super::{Once, is_unicast, items};
+use crate::config::model::Upstream;
+use crate::config::read::{At, Place, Reader};
+use crate::config::written::{Dns, Root, Zone};
+use crate::types::{DnsName, Host};
+
+pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
+    relays(root, reader);
+    let Some(dns) = &root.dns else {
+        return;
+    };
+    let place = &dns.place;
+    let dns = &dns.value;
+    if items(&dns.zones).is_empty() && items(&dns.upstreams).is_empty() {
+        let rejected = |problem: &crate::config::report::Problem| {
+            ["dns.zones", "dns.upstreams"]
+                .iter()
+                .any(|path| problem.path.starts_with(path))
+        };
+        if !reader.errors.iter().any(rejected) {
+            reader.missing(place, "zones", "zones, upstreams or both");
+        }
+    }
+    upstreams(root, dns, reader);
+    zones(dns, reader);
+    endpoint_names(root, dns, reader);
+}
+
+/// Every upstream with its address, general ones and those of the zones.
+fn addresses(dns: &Dns) -> impl Iterator<Item = (SocketAddr, &Place)> {
+    let general = items(&dns.upstreams)
+        .iter()
+        .filter_map(|at| match at.value {
+            Upstream::Address(address) => Some((address, &at.place)),
+            Upstream::System => None,
+        });
+    let of_zones = items(&dns.zones)
+        .iter()
+        .flat_map(|zone| items(&zone.value.upstreams))
+        .map(|at| (at.value.0, &at.place));
+    general.chain(of_zones)
+}
+
+fn upstreams(root: &Root, dns: &Dns, reader: &mut Reader<'_>) {
+    let tunnel = root.tunnel.as_ref().map(|at| own_addresses(&at.value));
+    let own: HashSet<IpAddr> = tunnel
+        .unwrap_or_default()
+        .iter()
+        .map(|at| at.value.address())
+        .collect();
+    for (address, place) in addresses(dns) {
+        if !is_unicast(address.ip()) {
+            reader.reject(place, "the address of one server");
+        }
+        let ours = items(&dns.listen)
+            .iter()
+            .find(|at| takes(at.value.0, address, &own));
+        if let Some(ours) = ours {
+            let path = &ours.place.path;
+            reader.reject(
+                place,
+                format!("another server than this one itself, which listens there: {path}"),
+            );
+        }
+    }
+    let mut seen = Once::new();
+    for upstream in items(&dns.upstreams) {
+        seen.see(&upstream.value, &upstream.place, "an upstream", reader);
+    }
+}
+
+/// Whether what is sent to `target` comes to a socket that listens on `listen`.
+fn takes(listen: SocketAddr, target: SocketAddr, own: &HashSet<IpAddr>) -> bool {
+    let ip = target.ip();
+    let here = ip == listen.ip()
+        || (listen.ip().is_unspecified()
+            && listen.is_ipv4() == target.is_ipv4()
+            && (ip.is_loopback() || own.contains(&ip)));
+    listen.port() == target.port() && here
+}
+
+fn zones(dns: &Dns, reader: &mut Reader<'_>) {
+    let mut names = Once::new();
+    for zone in items(&dns.zones) {
+        let Zone {
+            zone: name,
+            upstreams,
+            probe,
+        } = &zone.value;
+        if let Some(list) = upstreams
+            && list.value.is_empty()
+            && !rejected_below(&list.place, reader)
+        {
+            reader.reject(&list.place, "at least one upstream");
+        }
+        let mut seen = Once::new();
+        for upstream in items(upstreams) {
+            seen.see(upstream.value.0, &upstream.place, "an upstream", reader);
+        }
+        let Some(name) = name else {
+            continue;
+        };
+        names.see(&name.value, &name.place, "a zone", reader);
+        if name.value.is_root() {
+            reader.reject(
+                &name.place,
+                "a zone below the root; dns.upstreams is for all",
+            );
+        }
+        if let Some(probe) = probe
+            && !name.value.covers(&probe.value)
+        {
+            reader.reject(&probe.place, format!("a name in the zone {}", name.value));
+        }
+    }
+}
+
+fn rejected_below(place: &Place, reader: &Reader<'_>) -> bool {
+    reader
+        .errors
+        .iter()
+        .any(|problem| problem.path.starts_with(&place.path))
+}
+
+/// The zone that answers for a name.
+fn zone_of<'a>(dns: &'a Dns, name: &DnsName) -> Option<&'a At<Zone>> {
+    let of = |zone: &'a At<Zone>| zone.value.zone.as_ref().map(|at| &at.value);
+    items(&dns.zones)
+        .iter()
+        .filter(|zone| of(zone).is_some_and(|zone| zone.covers(name)))
+        .max_by_key(|zone| of(zone).map_or(0, |zone| zone.as_str().len()))
+}
+
+/// An endpoint's name must be known before the tunnel is up.
+fn endpoint_names(root: &Root, dns: &Dns, reader: &mut Reader<'_>) {
+    let Some(tunnel) = &root.tunnel else {
+        return;
+    };
+    let peers = items(&tunnel.value.peers);
+    let in_tunnel = |ip: IpAddr| {
+        peers
+            .iter()
+            .flat_map(|peer| items(&peer.value.allowed_ips))
+            .any(|prefix| prefix.value.contains(ip))
+    };
+    for endpoint in peers
+        .iter()
+        .filter_map(|peer| peer.value.endpoint.as_ref())
+        .flat_map(|at| &at.value.0)
+    {
+        let Host::Name(name) = &endpoint.value.host else {
+            continue;
+        };
+        let Some(zone) = zone_of(dns, name) else {
+            continue;
+        };
+        let mut upstreams = items(&zone.value.upstreams).iter();
+        if upstreams.any(|at| in_tunnel(at.value.0.ip())) {
+            let path = &zone.place.path;
+            reader.reject(
+                &endpoint.place,
+                format!("a name outside {path}, which is only served through this tunnel"),
+            );
+        }
+    }
+}
+
+/// The names that local ports lead to are resolved through the zones alone.
+fn relays(root: &Root, reader: &mut Reader<'_>) {
+    for relay in items(&root.ports) {
+        let Some(to) = &relay.value.to else {
+            continue;
+        };
+        let Host::Name(name) = &to.value.host else {
+            continue;
+        };
+        let dns = root.dns.as_ref().map(|at| &at.value);
+        if dns.and_then(|dns| zone_of(dns, name)).is_none() {
+            reader.reject(&to.place, "an address, or a name in one of dns.zones");
+        }
+    }
+}

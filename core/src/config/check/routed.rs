@@ -1,0 +1,83 @@
+use std::net::IpAddr;
+
+use super::items;
+use super::tunnel::own_addresses;
+use crate::config::meaning::MAIN_TABLE;
+use crate::config::model::Upstream;
+use crate::config::read::{Place, Reader};
+use crate::config::written::{Root, Routes, Tunnel};
+use crate::types::{Host, Prefix};
+
+/// Rejects what must be reached outside of the tunnel and would be routed into it.
+///
+/// Under `routes: auto` a prefix that holds an endpoint, or everything, goes to a private table
+/// with a rule that lets marked packets pass by; nothing in it is rejected. A route in a table
+/// other than the main one has the rules that the user gives it.
+pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
+    let Some(tunnel) = &root.tunnel else {
+        return;
+    };
+    let tunnel = &tunnel.value;
+    let routed = routed(root, tunnel);
+    let reject = |ip: IpAddr, place: &Place, reader: &mut Reader<'_>| {
+        if let Some((prefix, path)) = routed.iter().find(|(prefix, _)| prefix.contains(ip)) {
+            reader.reject(
+                place,
+                format!("an address outside {prefix}, which {path} routes into the tunnel"),
+            );
+        }
+    };
+    for (ip, place) in endpoints(tunnel) {
+        reject(ip, place, reader);
+    }
+    for server in items(&tunnel.resolvers) {
+        reject(server.value.0.ip(), &server.place, reader);
+    }
+    let general = root.dns.as_ref().map(|dns| items(&dns.value.upstreams));
+    for upstream in general.unwrap_or_default() {
+        if let Upstream::Address(address) = upstream.value {
+            reject(address.ip(), &upstream.place, reader);
+        }
+    }
+}
+
+fn endpoints(tunnel: &Tunnel) -> impl Iterator<Item = (IpAddr, &Place)> {
+    items(&tunnel.peers)
+        .iter()
+        .filter_map(|peer| peer.value.endpoint.as_ref())
+        .flat_map(|at| &at.value.0)
+        .filter_map(|at| match at.value.host {
+            Host::Address(ip) => Some((ip, &at.place)),
+            Host::Name(_) => None,
+        })
+}
+
+/// The prefixes that the main table leads into the tunnel, with the path of what asks for it.
+fn routed<'a>(root: &'a Root, tunnel: &'a Tunnel) -> Vec<(Prefix, &'a str)> {
+    // The network of an address on the interface is routed by the kernel itself.
+    let mut routed: Vec<(Prefix, &str)> = own_addresses(tunnel)
+        .iter()
+        .map(|at| (at.value.prefix(), at.place.path.as_str()))
+        .collect();
+    let routes = root.network.as_ref().and_then(|n| n.value.routes.as_ref());
+    if let Some(Routes::These(list)) = routes.map(|at| &at.value) {
+        for route in list {
+            let table = route.value.table.as_ref().map(|at| at.value.0);
+            if let (Some(to), None | Some(MAIN_TABLE)) = (&route.value.to, table) {
+                routed.push((to.value, to.place.path.as_str()));
+            }
+        }
+        return routed;
+    }
+    for prefix in items(&tunnel.peers)
+        .iter()
+        .flat_map(|peer| items(&peer.value.allowed_ips))
+    {
+        let has_rule =
+            prefix.value.is_default() || endpoints(tunnel).any(|(ip, _)| prefix.value.contains(ip));
+        if !has_rule {
+            routed.push((prefix.value, prefix.place.path.as_str()));
+        }
+    }
+    routed
+}
