@@ -12,7 +12,7 @@ use super::output;
 const OTHERS: u32 = 0o007;
 
 /// A new private key, clamped as RFC 7748, section 5, asks.
-pub(super) fn new_private_key() -> anyhow::Result<PrivateKey> {
+pub(crate) fn new_private_key() -> anyhow::Result<PrivateKey> {
     let mut bytes = random()?;
     bytes[0] &= 248;
     bytes[31] = (bytes[31] & 127) | 64;
@@ -20,7 +20,7 @@ pub(super) fn new_private_key() -> anyhow::Result<PrivateKey> {
 }
 
 /// A new preshared key.
-pub(super) fn new_preshared_key() -> anyhow::Result<PresharedKey> {
+pub(crate) fn new_preshared_key() -> anyhow::Result<PresharedKey> {
     Ok(PresharedKey::from_bytes(*random()?))
 }
 

@@ -2,10 +2,11 @@
 
 mod check;
 mod completions;
+mod demo;
 mod exit;
 mod genkey;
 mod genpsk;
-mod keys;
+pub(crate) mod keys;
 mod output;
 mod pubkey;
 
@@ -46,6 +47,7 @@ enum Command {
     Genkey(genkey::Genkey),
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
+    Demo(demo::Demo),
     Completions(completions::Completions),
 }
 
@@ -60,6 +62,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Genkey(command) => command.run(),
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),
+        Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match done {

@@ -1,0 +1,191 @@
+//! What the demo tells, to a person or to a program.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::receiver::Arrival;
+use super::world::{LOKI, SEED_DNS, World};
+use super::{LOKI_NAME, SERVICE};
+
+/// As drawn; the addresses are those of [`super::world`].
+const TOPOLOGY: &str = "
+  user cluster                       the internet            seed
+  +- pod 10.244.1.7 ------------+                  +- hub 203.0.113.10 -----------+
+  |  log agent                  |                  |                              |
+  |    | 1 name?   | 2 push     |    WireGuard     |                              |
+  |  seedwire 10.88.0.2  =======|==================|=====  seedwire 10.88.0.1     |
+  |    | other names            |                  |           |                  |
+  +----|------------------------+                  +-----------|------------------+
+  +- node ----------------------+                  +- network 10.240.16.0/20 -----+
+  |  node-local-dns             |                  |  10.240.16.10  DNS of the    |
+  |  169.254.20.10              |                  |                control plane |
+  |                             |                  |  10.240.20.5   Loki          |
+  +-----------------------------+                  +------------------------------+
+
+";
+
+/// How many lines of one push are shown before the rest is only counted.
+const SHOWN: usize = 5;
+
+/// What came out of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary {
+    /// The lines that the agent sent, all different.
+    pub(super) sent: usize,
+    /// The different lines that the receiver has.
+    pub(super) received: usize,
+    /// The pushes that had to be tried again.
+    pub(super) retries: u32,
+    /// The name of Loki.
+    pub(super) name: String,
+    /// The address that the agent got for it.
+    pub(super) resolved: Ipv4Addr,
+    /// The DNS server that knew it.
+    pub(super) resolved_by: SocketAddr,
+    /// How often that server was asked for the name.
+    pub(super) questions: u64,
+    /// How often node-local-dns was asked for the name.
+    pub(super) questions_to_node: u64,
+    /// Who pushed, as the receiver saw it.
+    pub(super) seen_from: Option<SocketAddr>,
+    /// Where the receiver took the pushes.
+    pub(super) pushed_to: Option<SocketAddr>,
+    /// The MTU of the tunnel in bytes.
+    pub(super) tunnel_mtu: u32,
+    /// How long the handshake took, in milliseconds.
+    pub(super) handshake_ms: Option<f64>,
+    /// From the start of seedwire in the pod until it was ready, in milliseconds.
+    pub(super) ready_ms: f64,
+    /// The whole demo, in milliseconds.
+    pub(super) took_ms: f64,
+}
+
+/// A duration in milliseconds, to the microsecond.
+pub(super) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Tells the story while it happens.
+pub(super) struct Report {
+    started: Instant,
+    json: bool,
+}
+
+impl Report {
+    /// The story begins now. With `json` it goes to standard error, and the end of it to standard
+    /// output.
+    pub(super) fn new(json: bool) -> Self {
+        Self {
+            started: Instant::now(),
+            json,
+        }
+    }
+
+    /// How long ago the story began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn tell(&self, text: &str) -> Result<()> {
+        let mut out: Box<dyn Write> = match self.json {
+            true => Box::new(io::stderr().lock()),
+            false => Box::new(io::stdout().lock()),
+        };
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .context("failed to write the report")
+    }
+
+    /// Draws what is built.
+    pub(super) fn topology(&self) -> Result<()> {
+        self.tell(TOPOLOGY)?;
+        self.tell(&format!(
+            "  Only the control plane's DNS knows {LOKI_NAME}.\n  It says {SERVICE}, a service \
+             address; seedwire's DNAT rule leads that to Loki, {LOKI}.\n\n"
+        ))
+    }
+
+    /// Something came up.
+    pub(super) fn stage(&self, name: &str, detail: &str) -> Result<()> {
+        let at = self.elapsed().as_secs_f64();
+        self.tell(&format!("  {at:6.3} s  {name:<11} {detail}\n"))
+    }
+
+    /// Lines arrived that were sent to `resolved`.
+    pub(super) fn arrivals(&self, arrivals: &[Arrival], resolved: Ipv4Addr) -> Result<()> {
+        for arrival in arrivals.iter().take(SHOWN) {
+            let Arrival { line, from, at, .. } = arrival;
+            let path = format!("{} -> {resolved} -> {at}", from.ip());
+            self.stage("arrived", &format!("{line:<34} {path}"))?;
+        }
+        match arrivals.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => self.stage("arrived", &format!("and {more} more the same way")),
+        }
+    }
+
+    /// The end.
+    pub(super) fn summary(&self, summary: &Summary) -> Result<()> {
+        let Summary {
+            sent,
+            received,
+            name,
+            resolved,
+            resolved_by,
+            questions,
+            questions_to_node,
+            tunnel_mtu,
+            ..
+        } = summary;
+        let path = match (summary.seen_from, summary.pushed_to) {
+            (Some(from), Some(at)) => {
+                format!("{} -> tunnel -> {resolved} -> DNAT -> {at}", from.ip())
+            }
+            _ => "nothing arrived".to_owned(),
+        };
+        let handshake = summary
+            .handshake_ms
+            .map(|ms| format!(", handshake in {ms:.1} ms"))
+            .unwrap_or_default();
+        let seconds = summary.took_ms / 1e3;
+        self.tell(&format!(
+            "
+  lines     {sent} sent, {received} received
+  name      {name} = {resolved}
+            by {resolved_by} through the tunnel (asked {questions} times; node-local-dns \
+             {questions_to_node} times)
+  path      {path}
+  tunnel    WireGuard, MTU {tunnel_mtu}{handshake}
+  ready     {:.0} ms after seedwire was started in the pod
+  in all    {seconds:.1} s
+",
+            summary.ready_ms
+        ))?;
+        if self.json {
+            let line = serde_json::to_string(summary)?;
+            writeln!(io::stdout(), "{line}").context("failed to write the summary")?;
+        }
+        Ok(())
+    }
+
+    /// How to look around.
+    pub(super) fn ways_in(&self, world: &World) -> Result<()> {
+        self.tell("\n  Look around, from another terminal:\n")?;
+        for namespace in world.all() {
+            self.tell(&format!(
+                "    {:<9} nsenter -t {} -U -n -m --preserve-credentials\n",
+                namespace.name(),
+                namespace.task()
+            ))?;
+        }
+        self.tell(&format!(
+            "  The configurations and logs are in /run/seedwire there; {SEED_DNS} and {LOKI} \
+             answer in the seed.\n  Ctrl-C ends it all.\n"
+        ))
+    }
+}
