@@ -2,19 +2,28 @@
 
 mod check;
 mod completions;
+mod corefile;
 mod demo;
+mod device;
+mod down;
 mod exit;
 mod genkey;
 mod genpsk;
 pub(crate) mod keys;
 mod output;
 mod pubkey;
+mod run;
+mod status;
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+pub use device::Device;
+pub use down::Down;
 pub use exit::{Exit, Usage};
+pub use run::Run;
+pub use status::Status;
 
 /// What [`main`](fn@main) was asked for.
 #[derive(Debug, Parser)]
@@ -47,6 +56,7 @@ enum Command {
     Genkey(genkey::Genkey),
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
+    Corefile(corefile::Corefile),
     Demo(demo::Demo),
     Completions(completions::Completions),
 }
@@ -62,6 +72,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Genkey(command) => command.run(),
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),
+        Command::Corefile(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
