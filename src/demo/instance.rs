@@ -206,3 +206,25 @@ impl<'a> Instance<'a> {
         shown.iter().map(|line| format!("\n    {line}")).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_configurations_hold_and_give_no_warning() {
+        let folder = std::env::temp_dir().join(format!("seedwire-demo-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let keys = Keys::new(&folder).unwrap();
+        for text in [keys.hub_configuration(), keys.pod_configuration()] {
+            let file = folder.join("configuration.yaml");
+            fs::write(&file, &text).unwrap();
+            let parsed = crate::config::load(&file);
+            assert!(
+                parsed.as_ref().is_ok_and(|p| p.warnings.is_empty()),
+                "{parsed:?}\n{text}"
+            );
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

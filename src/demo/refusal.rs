@@ -108,6 +108,9 @@ fn explain_namespaces(step: Step, errno: Errno, settings: &Settings) -> String {
             .to_owned();
     }
     match (step, errno) {
+        (Step::Capabilities, Errno::ENOSPC) => "user.max_net_namespaces allows no more; `sudo \
+             sysctl user.max_net_namespaces=10000` raises it"
+            .to_owned(),
         (_, Errno::ENOSPC | Errno::EUSERS) => {
             "there are as many user namespaces, or as deep in each other, as user.max_*_namespaces \
              and the kernel allow; `sudo sysctl user.max_user_namespaces=10000` raises it"

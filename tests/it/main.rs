@@ -1,1 +1,3 @@
 //! Black-box tests of the seedwire command that need no privileges.
+
+mod demo;
