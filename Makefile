@@ -40,6 +40,7 @@ image: static
 lint: rust
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --test netns --test interop --test e2e -- -D warnings
 	@scripts/deny.sh licenses bans sources
 
 #: make audit     known weaknesses in the dependencies (needs the network)

@@ -7,16 +7,95 @@ use std::process::ExitCode;
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
 
+mod demo;
+mod dnat;
+mod dns;
+mod endpoint;
+mod foreign;
+mod forwarding;
+mod lifecycle;
+mod mtu;
+mod ports;
+mod reload;
+mod tunnel;
+mod uapi;
 mod world;
 
 use harness::Case;
 
 const CASES: &[Case] = &[
+    case!(tunnel::a_hub_that_was_away_for_95_s_is_back_without_traffic).waiting(180),
+    case!(tunnel::an_idle_peer_without_keepalive_stays_ready).waiting(100),
+    case!(endpoint::the_next_endpoint_of_a_list_is_taken).waiting(120),
+    case!(endpoint::a_name_is_followed_to_its_new_address).waiting(100),
     case!(world::hosts_reach_each_other_and_only_by_their_routes),
     case!(world::wireguard_devices_of_the_distribution_reach_each_other),
     case!(world::dns_servers_answer),
     case!(world::state_shows_what_changed),
+    case!(tunnel::calls_wireguard_go_over_ipv4),
+    case!(tunnel::calls_wireguard_go_over_ipv6),
+    case!(tunnel::is_called_by_wireguard_go_over_ipv4),
+    case!(tunnel::is_called_by_wireguard_go_over_ipv6),
+    case!(tunnel::a_peer_with_another_preshared_key_is_refused),
+    case!(tunnel::two_seedwires_carry_data),
+    case!(tunnel::a_connection_outlives_a_restart_of_either_end),
+    case!(tunnel::the_hub_follows_a_node_that_moves),
+    case!(tunnel::a_packet_from_a_wrong_inner_address_is_dropped),
+    case!(uapi::device_reaches_wireguard_go),
+    case!(uapi::device_reaches_itself),
+    case!(uapi::device_goes_to_the_background_once_it_can_be_configured),
+    case!(uapi::device_ends_with_its_interface),
+    case!(uapi::set_and_show_agree),
+    case!(uapi::showconf_setconf_and_syncconf_agree),
+    case!(uapi::what_wg_set_changed_in_a_daemon_lasts_until_the_next_reload),
+    case!(dns::the_zone_is_answered_by_the_seed_and_the_rest_by_the_node),
+    case!(dns::answers_are_kept_with_their_time),
+    case!(dns::an_answer_too_long_for_udp_comes_over_tcp),
+    case!(dns::another_upstream_answers_for_one_that_refuses_or_is_dead),
+    case!(dns::the_zone_never_falls_back_to_the_general_upstreams),
+    case!(dns::a_zone_behind_a_peer_that_is_down_fails_fast),
+    case!(dns::a_question_wakes_an_idle_tunnel),
+    case!(dns::names_outside_the_zones_are_refused_without_upstreams),
+    case!(dns::a_listen_address_is_lent_to_the_loopback_interface),
+    case!(dns::the_systems_servers_are_upstreams_less_our_own),
+    case!(dns::names_alone_need_no_privileges),
+    case!(dnat::a_local_program_without_a_default_route_reaches_the_service),
+    case!(dnat::a_local_program_with_a_default_route_reaches_the_service),
+    case!(dnat::forwarded_programs_reach_the_service),
+    case!(dnat::another_programs_dnat_stands_beside_ours),
+    case!(forwarding::pods_take_the_address_of_the_tunnel_and_no_other),
+    case!(forwarding::a_hub_masquerades_where_the_seed_has_no_return_route),
+    case!(forwarding::a_hub_leaves_addresses_where_the_seed_has_a_return_route),
+    case!(forwarding::forwarding_stays_on_for_others),
+    case!(foreign::foreign_state_outlives_start_reload_stop_kill_and_down),
+    case!(foreign::two_daemons_on_one_host_leave_each_other_alone),
+    case!(foreign::a_route_of_somebody_else_is_a_conflict),
+    case!(foreign::an_interface_of_somebody_else_is_a_conflict),
+    case!(foreign::a_tunnel_for_everything_uses_a_table_of_its_own),
+    case!(lifecycle::a_second_run_names_the_holder),
+    case!(lifecycle::a_bad_configuration_touches_nothing),
+    case!(lifecycle::an_address_in_use_undoes_what_was_done),
+    case!(lifecycle::sigterm_ends_it_clean_with_clients_connected),
+    case!(lifecycle::sigint_ends_it_clean_with_clients_connected),
+    case!(lifecycle::an_unreachable_seed_never_ends_it),
+    case!(lifecycle::startup_waits_for_readiness),
+    case!(lifecycle::a_sidecar_runs_where_parameters_are_read_only),
+    case!(lifecycle::status_and_metrics_tell_the_state),
+    case!(endpoint::a_name_that_cannot_be_resolved_yet_is_tried_again),
+    case!(reload::a_reload_keeps_what_stays),
+    case!(reload::a_bad_file_keeps_the_old_state),
+    case!(reload::sighup_reloads_at_once),
+    case!(reload::a_swap_of_the_key_then_of_the_configuration),
+    case!(reload::a_swap_of_the_configuration_then_of_the_key),
+    case!(reload::a_key_that_is_missing_for_a_while_keeps_the_old_state),
+    case!(ports::a_port_leads_to_a_name_in_the_seed),
+    case!(mtu::the_mtu_comes_from_the_path),
+    case!(mtu::the_mss_is_clamped_on_both_ends),
+    case!(demo::lines_arrive_and_nothing_is_left),
+    case!(demo::an_interrupt_leaves_nothing),
 ];
 
 fn main() -> ExitCode {

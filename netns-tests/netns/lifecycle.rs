@@ -1,0 +1,211 @@
+//! The daemon's start, its end and what it needs.
+
+use std::io::{Read, Write};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::dns::{LOKI, Names};
+use crate::harness::client::{Client, serve_tcp};
+use crate::harness::state::assert_unchanged;
+use crate::harness::world::World;
+use crate::harness::{Host, Seedwire, State, wait_until};
+
+/// Runs a daemon that is to fail with an exit code, and returns what it said.
+#[track_caller]
+pub fn failed_run(host: &Host, config: &Value, code: i32) -> String {
+    let mut daemon = Seedwire::start(host, config);
+    let status = daemon.process().wait();
+    assert_eq!(status.code(), Some(code), "{}", daemon.log());
+    daemon.log()
+}
+
+pub fn a_second_run_names_the_holder() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let config = world.node_config();
+    let mut first = Seedwire::start_ready(&world.node, &config);
+    let before = State::of(&world.node);
+    let error = failed_run(&world.node, &config, 1);
+    assert!(
+        error.contains(&first.process().pid().to_string()),
+        "{error}"
+    );
+    let down = first.command("down");
+    assert_eq!(down.status.code(), Some(1), "down while it runs");
+    assert_unchanged("after both", &before, &State::of(&world.node));
+    assert!(first.is_ready());
+    first.stop();
+    let mut next = Seedwire::start_ready(&world.node, &config);
+    next.stop();
+}
+
+pub fn a_bad_configuration_touches_nothing() {
+    let world = World::new();
+    let before = State::of(&world.node);
+    let mut config = world.node_config();
+    config["tunnel"]["adresses"] = json!([]);
+    let error = failed_run(&world.node, &config, 78);
+    assert!(
+        error.contains("adresses") && error.contains("addresses"),
+        "{error}"
+    );
+    assert_unchanged(
+        "after a bad configuration",
+        &before,
+        &State::of(&world.node),
+    );
+}
+
+pub fn an_address_in_use_undoes_what_was_done() {
+    let names = Names::new();
+    let host = &names.world.node;
+    let taken = host.udp("127.0.0.1:53");
+    let before = State::of(host);
+    let error = failed_run(host, &names.node_config(), 1);
+    assert!(error.contains("127.0.0.1:53"), "{error}");
+    assert_unchanged("after the failure", &before, &State::of(host));
+    drop(taken);
+    Seedwire::start_ready(host, &names.node_config()).stop();
+}
+
+fn ends_clean_with_clients(signal: Signal) {
+    let names = Names::new();
+    let world = &names.world;
+    serve_tcp(&world.seed, "10.240.16.10:3100");
+    let mut config = names.node_config();
+    config["ports"] = json!([{"listen": "127.0.0.1:3100", "to": "10.240.16.10:3100"}]);
+    let before = State::of(&world.node);
+    let mut node = Seedwire::start_ready(&world.node, &config);
+    let mut relayed = Client::connect(&world.node, "127.0.0.1:3100").expect("a connection");
+    relayed.exchange(1000).expect("data comes back");
+    let mut tunnelled = Client::connect(&world.node, "10.240.16.10:3100").expect("a connection");
+    tunnelled.exchange(1000).expect("data comes back");
+    let mut dns = world.node.connect("127.0.0.1:53").expect("a connection");
+    let mut http = world.node.connect("127.0.0.1:9586").expect("a connection");
+    http.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("sent");
+    assert!(http.read(&mut [0; 4096]).expect("an answer") > 0);
+    node.process().signal(signal);
+    let status = node.process().wait();
+    assert!(status.success(), "{status}: {}", node.log());
+    assert_unchanged("after the end", &before, &State::of(&world.node));
+    // The ends of the connections were closed, not left to time out.
+    let mut rest = Vec::new();
+    let _ = http.read_to_end(&mut rest);
+    let _ = dns.read_to_end(&mut rest);
+    assert!(relayed.exchange(1).is_err());
+    for left in ["/run/seedwire", "/run/wireguard"] {
+        let files = world.node.try_run(&format!("ls {left}"));
+        assert!(
+            files.stdout.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&files.stdout)
+        );
+    }
+}
+
+pub fn sigterm_ends_it_clean_with_clients_connected() {
+    ends_clean_with_clients(Signal::SIGTERM);
+}
+
+pub fn sigint_ends_it_clean_with_clients_connected() {
+    ends_clean_with_clients(Signal::SIGINT);
+}
+
+pub fn an_unreachable_seed_never_ends_it() {
+    let world = World::new();
+    let mut config = world.node_config();
+    config["control"]["startupWait"] = "2s".into();
+    let mut node = Seedwire::start(&world.node, &config);
+    wait_until("it to be alive", || {
+        node.get("/livez").is_some_and(|r| r.status == 200)
+    });
+    wait_until("a reason", || {
+        node.get("/readyz")
+            .is_some_and(|r| r.status == 503 && r.body.contains("seed"))
+    });
+    wait_until("/startupz to give up", || {
+        node.get("/startupz").is_some_and(|r| r.status == 200)
+    });
+    assert!(!node.is_ready() && node.process().is_running());
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    node.wait_until_ready();
+    node.stop();
+}
+
+pub fn startup_waits_for_readiness() {
+    let world = World::new();
+    let mut config = world.node_config();
+    config["control"]["startupWait"] = "never".into();
+    let node = Seedwire::start(&world.node, &config);
+    wait_until("it to be alive", || {
+        node.get("/livez").is_some_and(|r| r.status == 200)
+    });
+    assert!(node.get("/startupz").is_some_and(|r| r.status == 503));
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    wait_until("/startupz", || {
+        node.get("/startupz").is_some_and(|r| r.status == 200)
+    });
+    assert!(node.is_ready());
+}
+
+pub fn a_sidecar_runs_where_parameters_are_read_only() {
+    let names = Names::new();
+    let world = &names.world;
+    world.node.make_sysctls_read_only();
+    serve_tcp(&world.seed, "10.240.16.10:3100");
+    let mut config = names.node_config();
+    config["network"] = json!({"dnat": [
+        {"protocol": "tcp", "address": "10.96.77.7", "port": 80, "to": "10.240.16.10:3100"},
+    ]});
+    let before = State::of(&world.node);
+    let mut node = Seedwire::start_ready(&world.node, &config);
+    let mut client = Client::connect(&world.node, "10.96.77.7:80").expect("a connection");
+    client.exchange(100_000).expect("data comes back");
+    assert_eq!(
+        crate::harness::dns::ask(&world.node, &format!("@127.0.0.1 {LOKI}")).data,
+        ["10.240.20.5"]
+    );
+    node.stop();
+    assert_unchanged("after the end", &before, &State::of(&world.node));
+}
+
+pub fn status_and_metrics_tell_the_state() {
+    let names = Names::new();
+    let node = Seedwire::start_ready(&names.world.node, &names.node_config());
+    names.world.node.run("ping -c 1 -W 5 10.88.0.1");
+    let status = node.status().to_string();
+    for part in [
+        "seed",
+        "192.0.2.1:51820",
+        "10.240.16.0/20",
+        "logging.svc.cluster.local",
+    ] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    let table = node.command("status");
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("192.0.2.1:51820"), "{table}");
+    assert!(
+        node.metric("seedwire_peer_receive_bytes_total{peer=\"seed\"}")
+            .is_some_and(|n| n > 0.0)
+    );
+    assert!(
+        node.metric("seedwire_peer_last_handshake_timestamp_seconds{peer=\"seed\"}")
+            .is_some_and(|n| n > 1e9)
+    );
+    let metrics = node.get("/metrics").expect("metrics").body;
+    for name in [
+        "seedwire_build_info",
+        "seedwire_ready",
+        "seedwire_config_last_reload_successful",
+        "seedwire_dns_upstream_up",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    let secret = &names.world.node_keys.private;
+    for text in [status, table, metrics, node.log()] {
+        assert!(!text.contains(secret.as_str()), "the private key in {text}");
+    }
+}
