@@ -1,0 +1,407 @@
+//! What an instance is and does at one moment, as plain data.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use seedwire_core::tunnel::{PeerState, PeerStatus};
+use serde::{Serialize, Serializer};
+
+/// Who can say what the instance is and does.
+pub trait Source: Send + Sync {
+    /// The state now. It is asked for at each request and once a second: no waiting, no input or
+    /// output that can block.
+    fn snapshot(&self) -> Snapshot;
+}
+
+/// A moment, in JSON as whole seconds since 1970-01-01 00:00 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub SystemTime);
+
+impl Timestamp {
+    /// The seconds since 1970; 0 before it.
+    pub fn seconds(self) -> u64 {
+        self.0
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(time)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.seconds())
+    }
+}
+
+/// What an instance is and does at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The process.
+    pub instance: Instance,
+    /// Where the configuration came from and how its last reading went.
+    pub config: ConfigState,
+    /// The tunnel; `None`: the configuration has none.
+    pub tunnel: Option<Tunnel>,
+    /// What is written into the network state, in the words of `check --plan`.
+    pub network: Vec<Step>,
+    /// The DNS forwarder; `None`: the configuration has none.
+    pub dns: Option<Dns>,
+    /// The local TCP ports.
+    pub ports: Vec<Port>,
+    /// What keeps the instance from being ready beside what the other parts tell.
+    #[serde(skip)]
+    pub conditions: Vec<Reason>,
+    /// The last thing that failed, even if it works again.
+    pub last_error: Option<LastError>,
+}
+
+/// The process.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// The version of seedwire.
+    pub version: String,
+    /// The interface of the tunnel.
+    pub interface: Option<String>,
+    /// The process ID, as this process sees itself.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+/// Where the configuration came from and how its last reading went.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigState {
+    /// The file.
+    pub file: PathBuf,
+    /// When the configuration in force was applied.
+    pub applied: Timestamp,
+    /// Why the last reading or applying failed; `None`: it did not.
+    pub error: Option<String>,
+    /// Reloads that were applied since the start.
+    pub reloads: u64,
+    /// Reloads that failed since the start.
+    pub failures: u64,
+    /// What works and should be looked at.
+    pub warnings: Vec<String>,
+    /// Files of secrets that others can read.
+    pub readable_secrets: u64,
+}
+
+/// The tunnel.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tunnel {
+    /// Who carries the packets.
+    pub backend: String,
+    /// Why that one was taken.
+    pub backend_reason: String,
+    /// The MTU of the interface in bytes.
+    pub mtu: u16,
+    /// Where that MTU comes from.
+    pub mtu_reason: String,
+    /// The UDP port that is listened on.
+    pub listen_port: u16,
+    /// The peers, in the order of the configuration.
+    pub peers: Vec<Peer>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// The name in the configuration, or the public key.
+    pub name: String,
+    /// Its identity in base64.
+    pub public_key: String,
+    /// What it is doing.
+    pub state: PeerState,
+    /// Whether we call it, rather than it us.
+    pub dialled: bool,
+    /// Where its packets go now.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between two packets at the most.
+    pub keepalive: Option<u64>,
+    /// When the last handshake was completed.
+    pub last_handshake: Option<Timestamp>,
+    /// How long it took, in seconds, where we were the initiator.
+    pub handshake_seconds: Option<f64>,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub transmitted: u64,
+    /// The inner addresses it may use.
+    #[serde(rename = "allowedIPs")]
+    pub allowed_ips: Vec<String>,
+    /// What is wrong with it, in words.
+    pub trouble: Option<String>,
+}
+
+impl From<&PeerStatus> for Peer {
+    fn from(peer: &PeerStatus) -> Self {
+        Self {
+            name: peer.name.clone(),
+            public_key: peer.public_key.to_string(),
+            state: peer.state,
+            dialled: peer.dialled,
+            endpoint: peer.endpoint,
+            keepalive: peer.keepalive.map(|every| every.as_secs()),
+            last_handshake: peer.last_handshake.map(Timestamp),
+            handshake_seconds: peer.handshake_took.map(|took| took.as_secs_f64()),
+            received: peer.received,
+            transmitted: peer.transmitted,
+            allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
+            trouble: peer.trouble.clone(),
+        }
+    }
+}
+
+/// One thing that is written into the network state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Which kind of object: `link`, `address`, `route`, `rule`, `nft`.
+    pub kind: String,
+    /// The object, in the words of `check --plan`.
+    pub text: String,
+    /// Why it is not as desired; `None`: it is.
+    pub error: Option<String>,
+}
+
+/// The DNS forwarder.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// Where questions are taken.
+    pub listen: Vec<SocketAddr>,
+    /// The zones with upstreams of their own.
+    pub zones: Vec<Zone>,
+    /// Who answers for names outside the zones; `None`: those are refused.
+    pub upstreams: Option<Vec<Upstream>>,
+    /// The cache.
+    pub cache: Cache,
+    /// Questions from clients by transport: `udp`, `tcp`, and `own` for this program's own.
+    pub queries: BTreeMap<String, u64>,
+    /// Answers by response code, as in `NOERROR`.
+    pub responses: BTreeMap<String, u64>,
+    /// Questions that joined one under way.
+    pub coalesced: u64,
+    /// Answers that were cut short over UDP.
+    pub truncated: u64,
+    /// Packets that were not answered, being no questions.
+    pub ignored: u64,
+}
+
+/// A DNS zone with upstreams of its own.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Zone {
+    /// Its name.
+    pub zone: String,
+    /// Why it is not known to answer; `None`: it answers.
+    pub not_ready: Option<String>,
+    /// Who answers.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// Who answers questions that are passed on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upstream {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it answers, as far as is known.
+    pub up: bool,
+    /// Its last failure in words.
+    pub last_error: Option<String>,
+    /// Questions sent to it.
+    pub queries: u64,
+    /// Questions that it did not answer, or answered with SERVFAIL or REFUSED.
+    pub failures: u64,
+    /// The smoothed time to an answer, in seconds.
+    pub latency_seconds: Option<f64>,
+}
+
+/// The DNS cache.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// Answers kept.
+    pub entries: u64,
+    /// The memory they take, in bytes.
+    pub bytes: u64,
+    /// Questions that were answered from it.
+    pub hits: u64,
+    /// Questions that were not.
+    pub misses: u64,
+    /// Answers that made room for others.
+    pub evictions: u64,
+}
+
+/// A local TCP port that leads into the seed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Where connections are taken.
+    pub listen: SocketAddr,
+    /// Where they are led, as written.
+    pub to: String,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections that were led through.
+    pub connected: u64,
+    /// Connections that were closed at once, because the other end could not be reached.
+    pub failed: u64,
+    /// Bytes from the clients into the seed.
+    pub transmitted: u64,
+    /// Bytes from the seed to the clients.
+    pub received: u64,
+    /// Why the last connection failed; `None` once one was led through again.
+    pub last_error: Option<String>,
+}
+
+/// The last thing that failed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// When.
+    pub at: Timestamp,
+    /// What, as the chain of causes on one line.
+    pub text: String,
+}
+
+/// What kind of thing keeps the instance from being ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReasonKind {
+    /// It is starting.
+    Starting,
+    /// It is stopping.
+    Stopping,
+    /// A socket is not bound.
+    Sockets,
+    /// The network state is not as desired.
+    Network,
+    /// A peer with an endpoint is down.
+    Peer,
+    /// A DNS zone is not known to answer.
+    Zone,
+}
+
+impl ReasonKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Stopping,
+        Self::Sockets,
+        Self::Network,
+        Self::Peer,
+        Self::Zone,
+    ];
+
+    /// The word in `/readyz`, in status and in the label of `seedwire_ready`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Sockets => "sockets",
+            Self::Network => "network",
+            Self::Peer => "peer",
+            Self::Zone => "zone",
+        }
+    }
+}
+
+/// One thing that keeps the instance from being ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// Its kind.
+    pub kind: ReasonKind,
+    /// What, in one line.
+    pub text: String,
+}
+
+impl Reason {
+    /// A reason of this kind.
+    pub fn new(kind: ReasonKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// What keeps the instance from being ready; empty: it is.
+    ///
+    /// A peer without an endpoint never does, nor do the general DNS upstreams.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let mut reasons = self.conditions.clone();
+        for step in &self.network {
+            if let Some(error) = &step.error {
+                let text = format!("{}: {error}", step.text);
+                reasons.push(Reason::new(ReasonKind::Network, text));
+            }
+        }
+        for peer in self.tunnel.iter().flat_map(|tunnel| &tunnel.peers) {
+            if peer.dialled && peer.state == PeerState::Down {
+                reasons.push(Reason::new(ReasonKind::Peer, peer.why_down()));
+            }
+        }
+        for zone in self.dns.iter().flat_map(|dns| &dns.zones) {
+            if let Some(why) = &zone.not_ready {
+                let text = format!("{}: {why}", zone.zone);
+                reasons.push(Reason::new(ReasonKind::Zone, text));
+            }
+        }
+        reasons
+    }
+}
+
+impl Peer {
+    fn why_down(&self) -> String {
+        match &self.trouble {
+            Some(trouble) => format!("peer {} is down: {trouble}", self.name),
+            None => format!("peer {} is down", self.name),
+        }
+    }
+}
+
+/// What `seedwire status --json` prints: one object a line for each instance.
+///
+/// Keys are camelCase; new ones may come, those that are there stay. Times are whole seconds since
+/// 1970-01-01 00:00 UTC, other durations are seconds, sizes are bytes, and a key whose value is
+/// not known is null. At the top: `ready`, `notReady` (a list of `kind` and `text`), `instance`,
+/// `config`, `tunnel` with `peers`, `network`, `dns` with `zones`, `ports`, `lastError`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// Whether the instance does its work.
+    pub ready: bool,
+    /// Why not.
+    pub not_ready: Vec<Reason>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+}
+
+impl From<Snapshot> for StatusReport {
+    fn from(snapshot: Snapshot) -> Self {
+        let not_ready = snapshot.reasons();
+        Self {
+            ready: not_ready.is_empty(),
+            not_ready,
+            snapshot,
+        }
+    }
+}
