@@ -154,7 +154,9 @@ fn open_tun() -> Result<File, Lack> {
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
@@ -197,7 +199,13 @@ mod tests {
     fn capabilities_are_read_as_the_kernel_writes_them() {
         let status = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t0000000000001400\n";
         let effective = effective_capabilities(status).unwrap();
-        assert!(Privileges { effective, ..NOBODY }.net_admin());
+        assert!(
+            Privileges {
+                effective,
+                ..NOBODY
+            }
+            .net_admin()
+        );
         assert!(!NOBODY.net_admin());
         assert_eq!(effective_capabilities("Name:\tx\n"), None);
     }
@@ -208,9 +216,19 @@ mod tests {
         assert!(error.contains("listening on 127.0.0.1:53"), "{error}");
         assert!(NOBODY.allow(&config(5353)).is_ok());
         let first_free_port = 0;
-        let free = Privileges { first_free_port, ..NOBODY };
+        let free = Privileges {
+            first_free_port,
+            ..NOBODY
+        };
         assert!(free.allow(&config(53)).is_ok());
         let effective = 1 << CAP_NET_BIND_SERVICE;
-        assert!(Privileges { effective, ..NOBODY }.allow(&config(53)).is_ok());
+        assert!(
+            Privileges {
+                effective,
+                ..NOBODY
+            }
+            .allow(&config(53))
+            .is_ok()
+        );
     }
 }

@@ -68,7 +68,8 @@ impl Heartbeats {
         let now = self.since_start(now);
         let mut dead = Vec::new();
         for (name, pulse) in self.lock().iter() {
-            let silence = Duration::from_millis(now.saturating_sub(pulse.last.load(Ordering::Relaxed)));
+            let silence =
+                Duration::from_millis(now.saturating_sub(pulse.last.load(Ordering::Relaxed)));
             if pulse.dead.load(Ordering::Relaxed) {
                 dead.push(format!("{name} has panicked"));
             } else if silence > pulse.stale_after {
@@ -176,7 +177,11 @@ impl Health {
 
     pub(super) fn ready(&self, snapshot: &Snapshot) -> Verdict {
         let reasons = self.observe(snapshot);
-        Verdict::of(reasons.iter().map(|r| format!("{}: {}", r.kind.as_str(), r.text)))
+        Verdict::of(
+            reasons
+                .iter()
+                .map(|r| format!("{}: {}", r.kind.as_str(), r.text)),
+        )
     }
 
     /// Good once the instance was ready, or after `wait` if there is one, and good from then on.
@@ -233,7 +238,10 @@ mod tests {
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert_eq!(heartbeats.dead(later(9)), Vec::<String>::new());
         let dead = heartbeats.dead(later(3600));
-        assert!(dead[0].starts_with("tunnel stands still since 3"), "{dead:?}");
+        assert!(
+            dead[0].starts_with("tunnel stands still since 3"),
+            "{dead:?}"
+        );
         pulse.beat();
         assert_eq!(heartbeats.dead(later(9)), Vec::<String>::new());
     }
@@ -245,7 +253,11 @@ mod tests {
         let new = heartbeats.register("dns", Duration::from_secs(1));
         let later = Instant::now() + Duration::from_secs(60);
         drop(old);
-        assert_eq!(heartbeats.dead(later).len(), 1, "the new one is still there");
+        assert_eq!(
+            heartbeats.dead(later).len(),
+            1,
+            "the new one is still there"
+        );
         drop(new);
         assert_eq!(heartbeats.dead(later), Vec::<String>::new());
     }

@@ -55,7 +55,11 @@ impl Answers {
             ("/metrics", _) => self.metrics(),
             ("/status", Caller::Owner) => {
                 let report = StatusReport::from(self.source.snapshot());
-                response(StatusCode::OK, TEXT, table::draw(&report, SystemTime::now()))
+                response(
+                    StatusCode::OK,
+                    TEXT,
+                    table::draw(&report, SystemTime::now()),
+                )
             }
             ("/status.json", Caller::Owner) => self.status_json(),
             _ => response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
@@ -87,7 +91,11 @@ fn verdict(verdict: Verdict) -> Response<Full<Bytes>> {
 }
 
 fn failure(error: &dyn std::error::Error) -> Response<Full<Bytes>> {
-    response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n"))
+    response(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        TEXT,
+        format!("{error}\n"),
+    )
 }
 
 fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -72,7 +72,10 @@ impl SocketFile {
     /// Listens on `path` for the same user alone. A socket there that nobody listens on is
     /// replaced. `None`, with a warning in the log, where the folder can't be made or written.
     pub(super) async fn bind(path: &Path) -> Result<Option<Self>, BindError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
             let made = std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(DIRECTORY_MODE)

@@ -196,7 +196,11 @@ impl Tunnel {
             })
         });
         out.gauge("peer_state", "1 for the state of the peer", states)?;
-        let peers = || self.peers.iter().map(|p| (vec![("peer", p.name.as_str())], p));
+        let peers = || {
+            self.peers
+                .iter()
+                .map(|p| (vec![("peer", p.name.as_str())], p))
+        };
         out.gauge(
             "peer_last_handshake_timestamp_seconds",
             "When the last handshake was completed",
@@ -231,7 +235,9 @@ fn encode_network(steps: &[Step], out: &mut Families<'_>) -> fmt::Result {
     out.gauge(
         "netstate_failed_objects",
         "What is not as desired in the network state",
-        kinds.iter().map(|(kind, (_, failed))| (labels(*kind), *failed)),
+        kinds
+            .iter()
+            .map(|(kind, (_, failed))| (labels(*kind), *failed)),
     )
 }
 

@@ -31,8 +31,8 @@ pub enum RequestError {
 pub fn request(socket: &Path, path: &str) -> Result<String, RequestError> {
     let stream = UnixStream::connect(socket)
         .map_err(|error| RequestError::Connect(socket.to_owned(), error))?;
-    let answer = exchange(stream, path)
-        .map_err(|error| RequestError::Transfer(socket.to_owned(), error))?;
+    let answer =
+        exchange(stream, path).map_err(|error| RequestError::Transfer(socket.to_owned(), error))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     if status.split(' ').nth(1) == Some("200") {

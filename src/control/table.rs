@@ -61,7 +61,13 @@ fn write_tunnel(out: &mut String, tunnel: &Tunnel, now: SystemTime) -> fmt::Resu
         tunnel.backend, tunnel.backend_reason, tunnel.mtu, tunnel.mtu_reason, tunnel.listen_port
     )?;
     let mut table = Table::new([
-        "PEER", "STATE", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "ALLOWED IPS",
+        "PEER",
+        "STATE",
+        "ENDPOINT",
+        "HANDSHAKE",
+        "RECEIVED",
+        "SENT",
+        "ALLOWED IPS",
     ]);
     for peer in &tunnel.peers {
         table.row(peer_row(peer, now));
@@ -129,10 +135,21 @@ fn write_dns(out: &mut String, dns: &Dns) -> fmt::Result {
         cache.misses
     )?;
     let mut table = Table::new([
-        "ZONE", "STATE", "UPSTREAM", "STATE", "QUESTIONS", "FAILURES", "TIME", "LAST ERROR",
+        "ZONE",
+        "STATE",
+        "UPSTREAM",
+        "STATE",
+        "QUESTIONS",
+        "FAILURES",
+        "TIME",
+        "LAST ERROR",
     ]);
     for zone in &dns.zones {
-        let state = if zone.not_ready.is_none() { "ready" } else { "NOT READY" };
+        let state = if zone.not_ready.is_none() {
+            "ready"
+        } else {
+            "NOT READY"
+        };
         for upstream in &zone.upstreams {
             table.row(upstream_row(&zone.zone, state, upstream));
         }
@@ -141,7 +158,10 @@ fn write_dns(out: &mut String, dns: &Dns) -> fmt::Result {
         table.row(upstream_row("(everything else)", "-", upstream));
     }
     table.write(out)?;
-    for Zone { zone, not_ready, .. } in &dns.zones {
+    for Zone {
+        zone, not_ready, ..
+    } in &dns.zones
+    {
         if let Some(why) = not_ready {
             writeln!(out, "  {zone}: {why}")?;
         }
@@ -172,7 +192,14 @@ fn write_ports(out: &mut String, ports: &[Port]) -> fmt::Result {
     }
     writeln!(out, "\nports:")?;
     let mut table = Table::new([
-        "LISTEN", "TO", "OPEN", "CONNECTED", "FAILED", "RECEIVED", "SENT", "LAST ERROR",
+        "LISTEN",
+        "TO",
+        "OPEN",
+        "CONNECTED",
+        "FAILED",
+        "RECEIVED",
+        "SENT",
+        "LAST ERROR",
     ]);
     for port in ports {
         table.row([
