@@ -1,0 +1,99 @@
+//! Questions under way.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::answer::Answer;
+use super::forwarder::Transport;
+use super::upstream::Failure;
+use super::wire::Query;
+
+/// A question that was sent upstream and is not answered.
+pub(super) struct Exchange {
+    /// Who waits for it; `None`: nobody, it only shows whether the upstream is back.
+    pub(super) flight: Option<u64>,
+    pub(super) lane: u8,
+    pub(super) sent: Instant,
+    pub(super) query: Arc<[u8]>,
+}
+
+/// A client that waits, with what makes its answer differ from the others'.
+pub(super) struct Waiter<C> {
+    pub(super) client: C,
+    pub(super) id: u16,
+    pub(super) flags: u16,
+    pub(super) transport: Transport,
+    /// `None` without EDNS.
+    pub(super) udp_size: Option<u16>,
+    pub(super) dnssec_ok: bool,
+    /// The name as it wrote it.
+    name: Box<[u8]>,
+}
+
+impl<C> Waiter<C> {
+    pub(super) fn new(client: C, query: &Query<'_>, transport: Transport) -> Self {
+        Self {
+            client,
+            id: query.id,
+            flags: query.flags,
+            transport,
+            udp_size: query.edns.map(|edns| edns.udp_size),
+            dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+            name: query.name.into(),
+        }
+    }
+
+    /// The name as the client wrote it.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+/// The last that was heard of a question which no upstream answered well.
+pub(super) enum LastWord {
+    /// SERVFAIL or REFUSED, to be passed on when nothing better comes.
+    Answer(Answer),
+    /// Not even that.
+    Failure(Failure),
+}
+
+/// A question with all who wait for its answer.
+pub(super) struct Flight<C> {
+    pub(super) group: u32,
+    /// What is sent, with ID 0.
+    pub(super) query: Arc<[u8]>,
+    /// What it is joined and cached by; `None` for a probe.
+    pub(super) key: Option<Arc<[u8]>>,
+    pub(super) is_probe: bool,
+    pub(super) waiters: Vec<Waiter<C>>,
+    /// The upstreams in the order in which they were asked.
+    pub(super) asked: Vec<u32>,
+    /// What was sent for it, by upstream and ID.
+    pub(super) exchanges: Vec<(u32, u16)>,
+    pub(super) deadline: Instant,
+    /// Until when an idle tunnel may come up.
+    pub(super) wake_until: Option<Instant>,
+    pub(super) last_word: Option<LastWord>,
+}
+
+impl<C> Flight<C> {
+    pub(super) fn new(
+        group: u32,
+        query: Arc<[u8]>,
+        waiter: Option<Waiter<C>>,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            group,
+            query,
+            key: None,
+            is_probe: false,
+            waiters: waiter.into_iter().collect(),
+            asked: Vec::with_capacity(2),
+            exchanges: Vec::with_capacity(2),
+            deadline,
+            wake_until: None,
+            last_word: None,
+        }
+    }
+}

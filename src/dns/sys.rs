@@ -1,0 +1,317 @@
+//! Batches of datagrams: recvmmsg(2) and sendmmsg(2), with the local address of each where a
+//! socket listens on all of them (IP_PKTINFO: ip(7), IPV6_PKTINFO: RFC 3542).
+#![allow(unsafe_code)] // The calls take arrays of C structures that point into each other.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Datagrams in one call.
+const BATCH: usize = 32;
+/// The longest datagram that is taken; longer ones are marked as cut.
+const LONGEST: usize = 4096;
+/// Room for one IPV6_PKTINFO message.
+const CONTROL: usize = 64;
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL]);
+
+/// The local end of a datagram: address and interface index.
+pub(super) type Local = (IpAddr, u32);
+
+/// A received datagram.
+pub(super) struct Datagram<'a> {
+    pub(super) bytes: &'a mut [u8],
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) local: Option<Local>,
+    pub(super) is_cut: bool,
+}
+
+/// Buffers for received datagrams.
+pub(super) struct Receiver {
+    headers: Box<[libc::mmsghdr]>,
+    _vectors: Box<[libc::iovec]>,
+    names: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    buffers: Box<[u8]>,
+    count: usize,
+}
+
+// SAFETY: the pointers in the headers lead into boxes of the same value, whose memory does not move
+// with it; nothing else refers to it.
+unsafe impl Send for Receiver {}
+
+impl Receiver {
+    pub(super) fn new() -> Self {
+        // SAFETY: all of these are C structures for which zeroes are a value.
+        let (mut headers, name) = unsafe {
+            (
+                vec![mem::zeroed::<libc::mmsghdr>(); BATCH].into_boxed_slice(),
+                mem::zeroed::<libc::sockaddr_storage>(),
+            )
+        };
+        let mut names = vec![name; BATCH].into_boxed_slice();
+        let mut controls = vec![Control([0; CONTROL]); BATCH].into_boxed_slice();
+        let mut buffers = vec![0; BATCH * LONGEST].into_boxed_slice();
+        let mut vectors: Box<[libc::iovec]> = buffers
+            .chunks_exact_mut(LONGEST)
+            .map(|buffer| libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: LONGEST,
+            })
+            .collect();
+        for (index, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_name = ptr::from_mut(&mut names[index]).cast();
+            header.msg_hdr.msg_iov = ptr::from_mut(&mut vectors[index]);
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = controls[index].0.as_mut_ptr().cast();
+        }
+        Self {
+            headers,
+            _vectors: vectors,
+            names,
+            controls,
+            buffers,
+            count: BATCH,
+        }
+    }
+
+    /// Receives what is there, without waiting; returns the number of datagrams.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        for header in &mut self.headers[..self.count] {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        self.count = 0;
+        // SAFETY: the headers point to buffers of the lengths that they state, which live as long
+        // as self.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.count)
+    }
+
+    /// The datagram number `index` of those that were received.
+    #[allow(clippy::unnecessary_cast)] // The length of control messages is a u32 with musl.
+    pub(super) fn datagram(&mut self, index: usize) -> Datagram<'_> {
+        assert!(
+            index < self.count,
+            "invariant: asked only for what was received"
+        );
+        let header = &self.headers[index];
+        let length = (header.msg_len as usize).min(LONGEST);
+        Datagram {
+            peer: address(&self.names[index]),
+            local: local(
+                &self.controls[index],
+                header.msg_hdr.msg_controllen as usize,
+            ),
+            is_cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            bytes: &mut self.buffers[index * LONGEST..][..length],
+        }
+    }
+
+    /// Whether more may be waiting.
+    pub(super) fn was_full(&self) -> bool {
+        self.count == BATCH
+    }
+}
+
+fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the kernel wrote a sockaddr_in, which is smaller than the storage.
+            let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the kernel wrote a sockaddr_in6, which is smaller than the storage.
+            let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Where the data of the first control message starts.
+const DATA: usize = mem::size_of::<libc::cmsghdr>().next_multiple_of(8);
+
+fn local(control: &Control, length: usize) -> Option<Local> {
+    if length < DATA {
+        return None;
+    }
+    // SAFETY: the buffer is aligned and longer than a cmsghdr.
+    let header = unsafe { &*control.0.as_ptr().cast::<libc::cmsghdr>() };
+    let data = &control.0[DATA..];
+    let index =
+        |at: usize| u32::from_ne_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
+    match (header.cmsg_level, header.cmsg_type) {
+        // in_pktinfo: index, the local address, the destination as written in the packet.
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let octets: [u8; 4] = data[4..8].try_into().ok()?;
+            Some((Ipv4Addr::from(octets).into(), index(0)))
+        }
+        // in6_pktinfo: the destination, index.
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let octets: [u8; 16] = data[..16].try_into().ok()?;
+            Some((Ipv6Addr::from(octets).into(), index(16)))
+        }
+        _ => None,
+    }
+}
+
+/// Writes the control message that makes a datagram leave from `local`; returns its length.
+fn write_control(control: &mut Control, (ip, index): Local) -> usize {
+    let (level, kind, length) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 12),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20),
+    };
+    // SAFETY: the buffer is aligned and longer than a cmsghdr.
+    let header = unsafe { &mut *control.0.as_mut_ptr().cast::<libc::cmsghdr>() };
+    header.cmsg_level = level;
+    header.cmsg_type = kind;
+    header.cmsg_len = (DATA + length) as _;
+    let data = &mut control.0[DATA..][..length];
+    match ip {
+        IpAddr::V4(ip) => {
+            // The interface is left to the routing table: the way back may be another.
+            data.fill(0);
+            data[4..8].copy_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            let scoped = if ip.is_unicast_link_local() { index } else { 0 };
+            data[..16].copy_from_slice(&ip.octets());
+            data[16..].copy_from_slice(&scoped.to_ne_bytes());
+        }
+    }
+    (DATA + length).next_multiple_of(8)
+}
+
+struct Queued {
+    start: usize,
+    end: usize,
+    to: Option<SocketAddr>,
+    from: Option<Local>,
+}
+
+/// Datagrams that are to be sent by one socket.
+#[derive(Default)]
+pub(super) struct Sender {
+    bytes: Vec<u8>,
+    queued: Vec<Queued>,
+}
+
+impl Sender {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Adds a datagram; `to` is absent on a connected socket.
+    pub(super) fn push(&mut self, bytes: &[u8], to: Option<SocketAddr>, from: Option<Local>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let end = self.bytes.len();
+        self.queued.push(Queued {
+            start,
+            end,
+            to,
+            from,
+        });
+    }
+
+    /// Sends all, without waiting. What the socket has no room for is lost, as datagrams may be;
+    /// the first error is returned after the rest was tried.
+    pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let mut result = Ok(());
+        let mut done = 0;
+        while done < self.queued.len() {
+            match self.send_batch(socket, done) {
+                Ok(sent) => done += sent.max(1),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    result = result.and(Err(error));
+                    done += 1;
+                }
+            }
+        }
+        self.queued.clear();
+        self.bytes.clear();
+        result
+    }
+
+    fn send_batch(&mut self, socket: BorrowedFd<'_>, start: usize) -> io::Result<usize> {
+        // SAFETY: all of these are C structures for which zeroes are a value.
+        let (mut headers, mut vectors, mut names) = unsafe {
+            (
+                mem::zeroed::<[libc::mmsghdr; BATCH]>(),
+                mem::zeroed::<[libc::iovec; BATCH]>(),
+                mem::zeroed::<[libc::sockaddr_in6; BATCH]>(),
+            )
+        };
+        let mut controls = [Control([0; CONTROL]); BATCH];
+        let count = (self.queued.len() - start).min(BATCH);
+        for (index, queued) in self.queued[start..][..count].iter().enumerate() {
+            let header = &mut headers[index].msg_hdr;
+            vectors[index] = libc::iovec {
+                iov_base: self.bytes[queued.start..].as_mut_ptr().cast(),
+                iov_len: queued.end - queued.start,
+            };
+            header.msg_iov = ptr::from_mut(&mut vectors[index]);
+            header.msg_iovlen = 1;
+            if let Some(to) = queued.to {
+                header.msg_namelen = write_name(&mut names[index], to);
+                header.msg_name = ptr::from_mut(&mut names[index]).cast();
+            }
+            if let Some(from) = queued.from {
+                header.msg_controllen = write_control(&mut controls[index], from) as _;
+                header.msg_control = controls[index].0.as_mut_ptr().cast();
+            }
+        }
+        // SAFETY: the headers point to arrays of this function and to self.bytes, all of which
+        // outlive the call.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Writes a socket address; a sockaddr_in6 has room for both families. Returns its length.
+fn write_name(name: &mut libc::sockaddr_in6, address: SocketAddr) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: a sockaddr_in is smaller than a sockaddr_in6 and no more strictly aligned.
+            let name = unsafe { &mut *ptr::from_mut(name).cast::<libc::sockaddr_in>() };
+            name.sin_family = libc::AF_INET as libc::sa_family_t;
+            name.sin_port = address.port().to_be();
+            name.sin_addr.s_addr = u32::from(*address.ip()).to_be();
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = address.port().to_be();
+            name.sin6_addr.s6_addr = address.ip().octets();
+            name.sin6_scope_id = address.scope_id();
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
