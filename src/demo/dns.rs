@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -14,11 +14,23 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 /// How long answers may be kept, in seconds.
 const TTL: u32 = 30;
 
+/// The most that fits one UDP packet everywhere, in bytes (dnsflagday.net/2020).
+const PAYLOAD: u16 = 1232;
+
 /// A server that is authoritative for one zone.
 pub(super) struct NameServer {
     zone: Name,
     hosts: HashMap<Name, Ipv4Addr>,
-    asked: Mutex<HashMap<Name, u64>>,
+    asked: Mutex<HashMap<Name, Asked>>,
+}
+
+/// How a name was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// How often.
+    pub(super) times: u64,
+    /// By whom the last time.
+    pub(super) by: Option<IpAddr>,
 }
 
 impl NameServer {
@@ -32,8 +44,8 @@ impl NameServer {
         })
     }
 
-    /// How often this name was asked for.
-    pub(super) fn asked_for(&self, name: &Name) -> u64 {
+    /// How this name was asked for.
+    pub(super) fn asked_for(&self, name: &Name) -> Asked {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.get(name).copied().unwrap_or_default()
     }
@@ -48,7 +60,7 @@ impl NameServer {
         let mut buffer = [0; 4096];
         loop {
             let (length, from) = socket.recv_from(&mut buffer).await?;
-            if let Some(answer) = self.answer(&buffer[..length]) {
+            if let Some(answer) = self.answer(&buffer[..length], from.ip()) {
                 // A client that is gone by now is no failure of the server.
                 let _ = socket.send_to(&answer, from).await;
             }
@@ -57,19 +69,19 @@ impl NameServer {
 
     async fn serve_tcp(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
         loop {
-            let (stream, _) = listener.accept().await?;
+            let (stream, from) = listener.accept().await?;
             let server = Arc::clone(self);
             // The client sees the end of its connection; there is nobody else to tell.
-            tokio::spawn(async move { server.serve_stream(stream).await.ok() });
+            tokio::spawn(async move { server.serve_stream(stream, from.ip()).await.ok() });
         }
     }
 
     /// Messages with their length in front, RFC 1035, 4.2.2.
-    async fn serve_stream(&self, mut stream: TcpStream) -> io::Result<()> {
+    async fn serve_stream(&self, mut stream: TcpStream, from: IpAddr) -> io::Result<()> {
         loop {
             let mut query = vec![0; stream.read_u16().await?.into()];
             stream.read_exact(&mut query).await?;
-            let Some(answer) = self.answer(&query) else {
+            let Some(answer) = self.answer(&query, from) else {
                 return Ok(());
             };
             let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
@@ -78,23 +90,26 @@ impl NameServer {
         }
     }
 
-    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+    fn answer(&self, query: &[u8], from: IpAddr) -> Option<Vec<u8>> {
         let query = Message::from_vec(query).ok()?;
         if query.metadata.message_type != MessageType::Query {
             return None;
         }
-        self.answer_message(&query).to_vec().ok()
+        self.answer_message(&query, from).to_vec().ok()
     }
 
-    fn answer_message(&self, query: &Message) -> Message {
+    fn answer_message(&self, query: &Message, from: IpAddr) -> Message {
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
         answer.metadata.recursion_desired = query.metadata.recursion_desired;
         answer.add_queries(query.queries.iter().cloned());
         if query.edns.is_some() {
-            answer.set_edns(Edns::new());
+            let mut edns = Edns::new();
+            edns.set_max_payload(PAYLOAD);
+            answer.set_edns(edns);
         }
         match &query.queries[..] {
             [question] if query.metadata.op_code == OpCode::Query => {
+                self.count(question, from);
                 self.answer_question(question, &mut answer);
             }
             _ => answer.metadata.response_code = ResponseCode::NotImp,
@@ -102,11 +117,15 @@ impl NameServer {
         answer
     }
 
+    fn count(&self, question: &Query, from: IpAddr) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked.entry(question.name.to_lowercase()).or_default();
+        asked.times += 1;
+        asked.by = Some(from);
+    }
+
     fn answer_question(&self, question: &Query, answer: &mut Message) {
         let name = question.name.to_lowercase();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        *asked.entry(name.clone()).or_default() += 1;
-        drop(asked);
         if !self.zone.zone_of(&name) {
             answer.metadata.response_code = ResponseCode::Refused;
             return;
@@ -210,7 +229,9 @@ mod tests {
         let mut query = Message::query();
         query.add_query(Query::query(name(text), kind));
         query.set_edns(Edns::new());
-        let answer = server.answer(&query.to_vec().unwrap()).unwrap();
+        let answer = server
+            .answer(&query.to_vec().unwrap(), [192, 0, 2, 1].into())
+            .unwrap();
         let answer = Message::from_vec(&answer).unwrap();
         assert_eq!(answer.metadata.id, query.metadata.id);
         assert!(answer.edns.is_some());
@@ -223,11 +244,9 @@ mod tests {
         let answer = ask(&server, "LOKI.logging.svc.cluster.local.", RecordType::A);
         assert_eq!(addresses(&answer).unwrap(), [Ipv4Addr::new(10, 96, 77, 7)]);
         assert!(answer.metadata.authoritative);
-        assert_eq!(
-            server.asked_for(&name("loki.logging.svc.cluster.local.")),
-            1
-        );
-        assert_eq!(server.asked_for(&name("cluster.local.")), 0);
+        let asked = server.asked_for(&name("loki.logging.svc.cluster.local."));
+        assert_eq!((asked.times, asked.by), (1, Some([192, 0, 2, 1].into())));
+        assert_eq!(server.asked_for(&name("cluster.local.")), Asked::default());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -145,6 +146,7 @@ impl<'a> Instance<'a> {
         let written = File::create(&log).with_context(|| format!("failed to create {name}.log"))?;
         let process = namespace.run(move || {
             Command::new("/proc/self/exe")
+                .arg0("seedwire")
                 .args(["run", "-c"])
                 .arg(&file)
                 .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! What the demo tells, to a person or to a program.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -28,7 +28,7 @@ const TOPOLOGY: &str = "
 
 ";
 
-/// How many lines of one push are shown before the rest is only counted.
+/// The most lines of one push that are all shown; of more, the first.
 const SHOWN: usize = 5;
 
 /// What came out of it.
@@ -49,6 +49,8 @@ pub(super) struct Summary {
     pub(super) resolved_by: SocketAddr,
     /// How often that server was asked for the name.
     pub(super) questions: u64,
+    /// Who asked it, as it saw it.
+    pub(super) asked_from: Option<IpAddr>,
     /// How often node-local-dns was asked for the name.
     pub(super) questions_to_node: u64,
     /// Who pushed, as the receiver saw it.
@@ -113,19 +115,23 @@ impl Report {
     /// Something came up.
     pub(super) fn stage(&self, name: &str, detail: &str) -> Result<()> {
         let at = self.elapsed().as_secs_f64();
-        self.tell(&format!("  {at:6.3} s  {name:<11} {detail}\n"))
+        self.tell(&format!("  {at:6.3} s  {name:<10} {detail}\n"))
     }
 
     /// Lines arrived that were sent to `resolved`.
     pub(super) fn arrivals(&self, arrivals: &[Arrival], resolved: Ipv4Addr) -> Result<()> {
-        for arrival in arrivals.iter().take(SHOWN) {
-            let Arrival { line, from, at, .. } = arrival;
+        let shown = if arrivals.len() > SHOWN {
+            &arrivals[..1]
+        } else {
+            arrivals
+        };
+        for Arrival { line, from, at, .. } in shown {
             let path = format!("{} -> {resolved} -> {at}", from.ip());
-            self.stage("arrived", &format!("{line:<34} {path}"))?;
+            self.stage("arrived", &format!("{line:<24} {path}"))?;
         }
-        match arrivals.len().saturating_sub(SHOWN) {
+        match arrivals.len() - shown.len() {
             0 => Ok(()),
-            more => self.stage("arrived", &format!("and {more} more the same way")),
+            more => self.stage("", &format!("and {more} more in the same push")),
         }
     }
 
@@ -142,6 +148,10 @@ impl Report {
             tunnel_mtu,
             ..
         } = summary;
+        let asker = summary
+            .asked_from
+            .map(|from| format!(" by {from}"))
+            .unwrap_or_default();
         let path = match (summary.seen_from, summary.pushed_to) {
             (Some(from), Some(at)) => {
                 format!("{} -> tunnel -> {resolved} -> DNAT -> {at}", from.ip())
@@ -157,8 +167,8 @@ impl Report {
             "
   lines     {sent} sent, {received} received
   name      {name} = {resolved}
-            by {resolved_by} through the tunnel (asked {questions} times; node-local-dns \
-             {questions_to_node} times)
+            from {resolved_by} through the tunnel; asked {questions} times{asker}, \
+             node-local-dns {questions_to_node} times
   path      {path}
   tunnel    WireGuard, MTU {tunnel_mtu}{handshake}
   ready     {:.0} ms after seedwire was started in the pod

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -49,6 +49,7 @@ pub(super) fn run_inside<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>
         .context("failed to block the signals")?;
     make_namespaces()?;
     let mut first = Command::new("/proc/self/exe")
+        .arg0("seedwire")
         .args(arguments)
         .stdin(Stdio::piped())
         .spawn()

@@ -54,7 +54,7 @@ pub(super) async fn tell(options: Options, files: &Path) -> Result<()> {
     let sent = usize::try_from(options.lines)?;
     let pushed = push(&report, &agent, &services.loki, sent).await;
     let pushed = pushed.with_context(|| format!("lines did not arrive{}", pod.log()))?;
-    let name = agent.loki.clone();
+    let asked = services.control_plane.asked_for(&agent.loki);
     let summary = Summary {
         sent,
         received: services.loki.distinct(),
@@ -62,8 +62,9 @@ pub(super) async fn tell(options: Options, files: &Path) -> Result<()> {
         name: LOKI_NAME.to_owned(),
         resolved: pushed.resolved,
         resolved_by: (SEED_DNS, DNS_PORT).into(),
-        questions: services.control_plane.asked_for(&name),
-        questions_to_node: services.node.asked_for(&name),
+        questions: asked.times,
+        asked_from: asked.by,
+        questions_to_node: services.node.asked_for(&agent.loki).times,
         seen_from: pushed.from,
         pushed_to: pushed.at,
         tunnel_mtu: tunnel.mtu,
@@ -253,6 +254,9 @@ async fn push(report: &Report, agent: &Agent<'_>, loki: &Receiver, lines: usize)
     };
     let rounds = lines.min(PUSHES);
     for round in 0..rounds {
+        if round > 0 {
+            sleep(PACE).await;
+        }
         let numbers = lines * round / rounds..lines * (round + 1) / rounds;
         let batch: Vec<_> = numbers.map(|number| line(number, lines)).collect();
         let pushed = agent.push(&batch, Instant::now() + PATIENCE).await?;
@@ -263,13 +267,12 @@ async fn push(report: &Report, agent: &Agent<'_>, loki: &Receiver, lines: usize)
             (pushes.from, pushes.at) = (Some(arrival.from), Some(arrival.at));
         }
         report.arrivals(&arrivals, pushed.resolved)?;
-        sleep(PACE).await;
     }
     Ok(pushes)
 }
 
 fn line(number: usize, of: usize) -> String {
-    format!("order {} of {of} was shipped", number + 1)
+    format!("order {} of {of} shipped", number + 1)
 }
 
 impl Summary {
