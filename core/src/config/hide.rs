@@ -7,7 +7,8 @@ const KEY_RUN: usize = 40;
 
 /// What stands for a value in messages: `value "..."`, or `value hidden` where it may be secret.
 pub(super) fn value(key: &str, text: &str) -> String {
-    let is_file = key.ends_with("File") && text.starts_with('/');
+    let is_path = text.starts_with('/') || text.starts_with("${");
+    let is_file = key.ends_with("File") && is_path;
     if (is_secret_name(key) && !is_file) || looks_like_key(text) {
         "value hidden".to_owned()
     } else {

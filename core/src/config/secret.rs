@@ -21,11 +21,12 @@ impl<K: FromStr<Err = InvalidKey>> Written for FromEnvironment<K> {
             _ => None,
         };
         let Some(name) = variable.filter(|name| is_variable(name)) else {
-            reader.reject(
-                place,
-                "a reference ${NAME} to the environment, or the key's file under the key of this \
-                 name with File behind it: a secret is not written into the configuration",
+            let key = place.path.rsplit('.').next().unwrap_or_default();
+            let expected = format!(
+                "a reference ${{NAME}} to the environment, or a path under {key}File: a secret is \
+                 not written into the configuration"
             );
+            reader.reject(place, expected);
             return None;
         };
         let text = reader.variable(name, place)?;
@@ -104,8 +105,16 @@ fn read_file(node: &Node, place: &Place, reader: &mut Reader<'_>) -> Option<File
     match reader.surroundings.read(&path) {
         Ok(content) => Some(content),
         Err(error) => {
-            reader.reject(place, format!("a file that can be read: {error}"));
+            let mut place = place.clone();
+            if raw_has_reference(node) && !hide::looks_like_key(&path.to_string_lossy()) {
+                place.found = format!("{}, which is {path:?}", place.found);
+            }
+            reader.reject(&place, format!("a file that can be read: {error}"));
             None
         }
     }
+}
+
+fn raw_has_reference(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar(raw) if raw.contains("${"))
 }

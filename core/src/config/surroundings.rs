@@ -67,13 +67,13 @@ impl fmt::Display for Unreadable {
         } = self;
         write!(
             f,
-            "{cause}; seedwire runs with uid {our_uid}, gid {our_gid}; "
+            "{cause}; seedwire runs with uid {our_uid}, gid {our_gid}"
         )?;
         match access {
             Some(FileAccess { uid, gid, mode }) => {
-                write!(f, "the file has uid {uid}, gid {gid}, mode {mode:04o}")
+                write!(f, "; the file has uid {uid}, gid {gid}, mode {mode:04o}")
             }
-            None => f.write_str("nothing is known of the file"),
+            None => Ok(()),
         }
     }
 }

@@ -59,7 +59,14 @@ fn routed<'a>(root: &'a Root, tunnel: &'a Tunnel) -> Vec<(Prefix, &'a str)> {
         .iter()
         .map(|at| (at.value.prefix(), at.place.path.as_str()))
         .collect();
-    let routes = root.network.as_ref().and_then(|n| n.value.routes.as_ref());
+    let network = root.network.as_ref().map(|at| &at.value);
+    // An address that is translated gets a host route, so that it is dialled from the tunnel's.
+    for dnat in network.map_or(&[][..], |network| items(&network.dnat)) {
+        if let Some(at) = &dnat.value.address {
+            routed.push((Prefix::host(at.value), at.place.path.as_str()));
+        }
+    }
+    let routes = network.and_then(|network| network.routes.as_ref());
     if let Some(Routes::These(list)) = routes.map(|at| &at.value) {
         for route in list {
             let table = route.value.table.as_ref().map(|at| at.value.0);
