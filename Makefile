@@ -15,7 +15,7 @@ demo: rust
 
 #: make test      the tests without privileges, then those between network namespaces
 test: rust programs
-	@$(CARGO) test --quiet --workspace --lib --bins --test it
+	@$(CARGO) test --quiet --workspace
 	@$(CARGO) test --quiet --test netns
 
 #: make interop   against today's wireguard-go, boringtun-cli and CoreDNS (built once, needs Go)
@@ -40,6 +40,7 @@ image: static
 lint: rust
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --test '*' -- -D warnings
 	@$(CARGO) clippy --quiet --test netns --test interop --test e2e -- -D warnings
 	@scripts/deny.sh licenses bans sources
 

@@ -3,6 +3,8 @@
 mod bad_configurations;
 mod commands;
 mod demo;
+mod deploy;
 mod examples;
 mod keys;
 mod run;
+mod rust_version;
