@@ -19,6 +19,7 @@ use super::netns::Netns;
 use super::world::{LOKI, NODE_DNS, SEED_DNS, TUNNEL_HUB, TUNNEL_POD};
 use super::{HUB_NAME, LOKI_NAME, LOKI_PORT, SERVICE};
 use crate::cli::keys;
+use crate::control;
 
 /// Where each instance serves health and metrics.
 const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9586);
@@ -28,8 +29,8 @@ const SHOWN: usize = 8;
 
 /// The tunnel's interface in the pod.
 pub(super) const POD_LINK: &str = "seed0";
-/// What the pod's seedwire calls the hub.
-pub(super) const PEER: &str = "seed";
+/// The tunnel's interface at the hub.
+pub(super) const HUB_LINK: &str = "hub0";
 
 /// The keys of both ends, in files.
 pub(super) struct Keys {
@@ -60,7 +61,7 @@ impl Keys {
         format!(
             "\
 tunnel:
-  interface: hub0
+  interface: {HUB_LINK}
   privateKeyFile: {files}/hub.key
   addresses: [{TUNNEL_HUB}/32]
   listenPort: {WIREGUARD_PORT}
@@ -88,7 +89,7 @@ tunnel:
   privateKeyFile: {files}/pod.key
   addresses: [{TUNNEL_POD}/32]
   peers:
-    - name: {PEER}
+    - name: seed
       publicKey: \"{hub}\"
       presharedKeyFile: {files}/psk
       endpoint: {HUB_NAME}:{WIREGUARD_PORT}
@@ -133,11 +134,18 @@ pub(super) struct Instance<'a> {
     namespace: &'a Netns,
     process: Child,
     log: PathBuf,
+    socket: PathBuf,
 }
 
 impl<'a> Instance<'a> {
-    /// Starts one in `namespace`; its configuration and its log are named after that.
-    pub(super) fn start(namespace: &'a Netns, files: &Path, configuration: &str) -> Result<Self> {
+    /// Starts one with this interface in `namespace`; its configuration and its log are named
+    /// after that.
+    pub(super) fn start(
+        namespace: &'a Netns,
+        files: &Path,
+        interface: &str,
+        configuration: &str,
+    ) -> Result<Self> {
         let name = namespace.name();
         let file = files.join(format!("{name}.yaml"));
         fs::write(&file, configuration)
@@ -159,6 +167,7 @@ impl<'a> Instance<'a> {
             namespace,
             process,
             log,
+            socket: files.join(format!("{interface}.sock")),
         })
     }
 
@@ -187,8 +196,14 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Asks its control listener.
-    pub(super) async fn get(&self, path: &str) -> Result<(u16, String)> {
+    /// What `seedwire status --json` prints.
+    pub(super) async fn status(&self) -> Result<serde_json::Value> {
+        let socket = self.socket.clone();
+        let asked = tokio::task::spawn_blocking(move || control::request(&socket, "/status.json"));
+        Ok(serde_json::from_str(&asked.await??)?)
+    }
+
+    async fn get(&self, path: &str) -> Result<(u16, String)> {
         let exchange = async {
             let stream = self.namespace.tcp()?.connect(CONTROL.into()).await?;
             let headers = [("Host", "localhost")];

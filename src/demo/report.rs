@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::instance::POD_LINK;
 use super::receiver::Arrival;
-use super::world::{LOKI, SEED_DNS, World};
-use super::{LOKI_NAME, SERVICE};
+use super::world::{LOKI, World};
+use super::{LOKI_NAME, LOKI_PORT, SERVICE};
 
 /// As drawn; the addresses are those of [`super::world`].
 const TOPOLOGY: &str = "
@@ -60,7 +61,7 @@ pub(super) struct Summary {
     /// The MTU of the tunnel in bytes.
     pub(super) tunnel_mtu: u32,
     /// How long the handshake took, in milliseconds.
-    pub(super) handshake_ms: Option<f64>,
+    pub(super) handshake_ms: f64,
     /// From the start of seedwire in the pod until it was ready, in milliseconds.
     pub(super) ready_ms: f64,
     /// The whole demo, in milliseconds.
@@ -146,6 +147,7 @@ impl Report {
             questions,
             questions_to_node,
             tunnel_mtu,
+            handshake_ms,
             ..
         } = summary;
         let asker = summary
@@ -158,10 +160,6 @@ impl Report {
             }
             _ => "nothing arrived".to_owned(),
         };
-        let handshake = summary
-            .handshake_ms
-            .map(|ms| format!(", handshake in {ms:.1} ms"))
-            .unwrap_or_default();
         let seconds = summary.took_ms / 1e3;
         self.tell(&format!(
             "
@@ -170,7 +168,7 @@ impl Report {
             from {resolved_by} through the tunnel; asked {questions} times{asker}, \
              node-local-dns {questions_to_node} times
   path      {path}
-  tunnel    WireGuard, MTU {tunnel_mtu}{handshake}
+  tunnel    WireGuard, MTU {tunnel_mtu}, handshake in {handshake_ms:.1} ms
   ready     {:.0} ms after seedwire was started in the pod
   in all    {seconds:.1} s
 ",
@@ -193,9 +191,15 @@ impl Report {
                 namespace.task()
             ))?;
         }
+        let seedwire = std::env::current_exe().context("failed to find this program")?;
         self.tell(&format!(
-            "  The configurations and logs are in /run/seedwire there; {SEED_DNS} and {LOKI} \
-             answer in the seed.\n  Ctrl-C ends it all.\n"
+            "  and there, for instance:
+    {} status --socket /run/seedwire/{POD_LINK}.sock
+    curl http://{LOKI_NAME}:{LOKI_PORT}/ready    # in the pod
+    ls /run/seedwire    # the configurations and the logs
+  Ctrl-C ends it all.
+",
+            seedwire.display()
         ))
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::agent::Agent;
 use super::dns::NameServer;
-use super::instance::{Instance, Keys, PEER, POD_LINK};
+use super::instance::{HUB_LINK, Instance, Keys, POD_LINK};
 use super::netns::Netns;
 use super::receiver::Receiver;
 use super::report::{Report, Summary, milliseconds};
@@ -39,12 +39,12 @@ pub(super) async fn tell(options: Options, files: &Path) -> Result<()> {
     report.stage("services", "the DNS servers and Loki's receiver are there")?;
 
     let keys = Keys::new(files)?;
-    let mut hub = Instance::start(&world.hub, files, &keys.hub_configuration())?;
+    let mut hub = Instance::start(&world.hub, files, HUB_LINK, &keys.hub_configuration())?;
     ready(&mut hub, "the hub").await?;
     report.stage("hub", "seedwire is ready in the seed")?;
 
     let started = Instant::now();
-    let mut pod = Instance::start(&world.pod, files, &keys.pod_configuration())?;
+    let mut pod = Instance::start(&world.pod, files, POD_LINK, &keys.pod_configuration())?;
     let agent = agent(&world)?;
     let tunnel = come_up(&report, &world, &agent, &mut pod).await?;
     ready(&mut pod, "seedwire in the pod").await?;
@@ -142,7 +142,7 @@ async fn ready(instance: &mut Instance<'_>, who: &str) -> Result<()> {
 /// The tunnel as it came up.
 struct Tunnel {
     mtu: u32,
-    handshake_ms: Option<f64>,
+    handshake_ms: f64,
 }
 
 /// Follows the stages from the pod to the name of Loki.
@@ -157,10 +157,7 @@ async fn come_up(
     report.stage("routes", &detail)?;
 
     let handshake_ms = handshake(pod).await?;
-    let took = handshake_ms
-        .map(|ms| format!(" in {ms:.1} ms"))
-        .unwrap_or_default();
-    let detail = format!("handshake with the hub, {HUB_NAME} at {HUB}{took}");
+    let detail = format!("handshake with {HUB_NAME} at {HUB} in {handshake_ms:.1} ms");
     report.stage("tunnel", &detail)?;
 
     let resolved = resolve(agent, pod).await?;
@@ -197,22 +194,19 @@ async fn routes(world: &World, pod: &mut Instance<'_>) -> Result<u32> {
 }
 
 /// Waits for the handshake with the hub, and gives how long it took in milliseconds.
-async fn handshake(pod: &mut Instance<'_>) -> Result<Option<f64>> {
+async fn handshake(pod: &mut Instance<'_>) -> Result<f64> {
     let deadline = Instant::now() + PATIENCE;
-    let series = format!("seedwire_peer_last_handshake_timestamp_seconds{{peer=\"{PEER}\"}} ");
     loop {
-        let (_, metrics) = pod.get("/metrics").await.unwrap_or_default();
-        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
-        if value
-            .and_then(|v| v.parse::<f64>().ok())
-            .is_some_and(|v| v > 0.0)
-        {
-            return Ok(None);
+        let status = pod.status().await.unwrap_or_default();
+        let peer = &status["tunnel"]["peers"][0];
+        if let Some(seconds) = peer["handshakeSeconds"].as_f64() {
+            return Ok(milliseconds(Duration::from_secs_f64(seconds)));
         }
         pod.check()?;
         if Instant::now() >= deadline {
+            let why = peer["trouble"].as_str().unwrap_or("no answer");
             bail!(
-                "tunnel: the hub at {HUB} does not answer a handshake{}",
+                "tunnel: no handshake with the hub at {HUB}: {why}{}",
                 pod.log()
             );
         }
