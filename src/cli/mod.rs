@@ -57,6 +57,7 @@ enum Command {
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
     Corefile(corefile::Corefile),
+    Status(Status),
     Demo(demo::Demo),
     Completions(completions::Completions),
 }
@@ -73,6 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),
         Command::Corefile(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

@@ -1,6 +1,8 @@
 //! Reads the configuration and the files it names.
 
+mod folders;
 mod surroundings;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,97 @@
+//! What the kernel tells of folders (inotify(7)).
+// AsyncFd takes a foreign descriptor only on our word that it stays open.
+#![allow(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The folders that the kernel tells about.
+#[derive(Debug)]
+pub(super) struct Folders {
+    inotify: AsyncFd<Handle>,
+    watched: BTreeMap<PathBuf, WatchDescriptor>,
+}
+
+/// An [`Inotify`] as [`AsyncFd`] takes it.
+#[derive(Debug)]
+struct Handle(Inotify);
+
+impl AsRawFd for Handle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Folders {
+    pub(super) fn new() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        // SAFETY: the handle owns its descriptor, which is never exchanged and is closed only when
+        // the handle is dropped, and AsyncFd drops it after the deregistration.
+        let inotify =
+            unsafe { AsyncFd::register_with_interest(Handle(inotify), Interest::READABLE) }?;
+        Ok(Self {
+            inotify,
+            watched: BTreeMap::new(),
+        })
+    }
+
+    /// Watches these folders and no others. One that is not there is tried again next time.
+    pub(super) fn watch(&mut self, folders: impl Iterator<Item = PathBuf>) {
+        let inotify = &self.inotify.get_ref().0;
+        let mut watched = BTreeMap::new();
+        for folder in folders {
+            // The same descriptor where the folder is watched already.
+            if let Ok(descriptor) = inotify.add_watch(&folder, events()) {
+                watched.insert(folder, descriptor);
+            }
+        }
+        let kept: BTreeSet<i32> = watched.values().map(|wd| wd.as_raw()).collect();
+        for descriptor in self.watched.values() {
+            if !kept.contains(&descriptor.as_raw()) {
+                // Fails when the folder is gone, and the watch with it.
+                let _ = inotify.rm_watch(*descriptor);
+            }
+        }
+        self.watched = watched;
+    }
+
+    /// Waits until something happens in a folder, and says whether a folder itself went.
+    pub(super) async fn stirred(&mut self) -> bool {
+        loop {
+            let Ok(mut ready) = self.inotify.readable().await else {
+                // The runtime is shutting down.
+                return std::future::pending().await;
+            };
+            match ready.get_inner().0.read_events() {
+                Ok(events) => {
+                    let gone = AddWatchFlags::IN_DELETE_SELF
+                        | AddWatchFlags::IN_MOVE_SELF
+                        | AddWatchFlags::IN_IGNORED;
+                    return events.iter().any(|event| event.mask.intersects(gone));
+                }
+                Err(Errno::EINTR) => {}
+                Err(_) => ready.clear_ready(),
+            }
+        }
+    }
+}
+
+fn events() -> AddWatchFlags {
+    AddWatchFlags::IN_ONLYDIR
+        | AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVE_SELF
+}
