@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::Host;
 
 const QUESTIONS: [&str; 7] = [
-    "ip -j -d link",
+    "ip -j link",
     "ip -j addr",
     "ip -j -4 route show table all",
     "ip -j -6 route show table all",
@@ -64,7 +64,9 @@ impl State {
         for (question, value) in &mut self.0 {
             match value {
                 Value::Array(items) if question.contains(" rule") => {
-                    items.retain(|rule| rule["protocol"].is_null() || rule["protocol"] == "kernel");
+                    // Ours carry a number that has no name.
+                    let number = |rule: &Value| rule["protocol"].as_str()?.parse::<u8>().ok();
+                    items.retain(|rule| number(rule).is_none());
                 }
                 Value::Array(items) => items.retain(is_foreign),
                 Value::Object(object) => {
@@ -73,6 +75,24 @@ impl State {
                     }
                 }
                 _ => {}
+            }
+        }
+        self
+    }
+
+    /// The state without an address that seedwire lent to an interface of somebody else.
+    pub fn without_address(mut self, address: &str) -> Self {
+        for items in self
+            .0
+            .iter_mut()
+            .filter_map(|(_, value)| value.as_array_mut())
+        {
+            items.retain(|route| route["dst"] != address);
+            for addresses in items
+                .iter_mut()
+                .filter_map(|item| item["addr_info"].as_array_mut())
+            {
+                addresses.retain(|item| item["local"] != address);
             }
         }
         self

@@ -223,7 +223,9 @@ pub fn the_zone_never_falls_back_to_the_general_upstreams() {
 
 pub fn a_zone_behind_a_peer_that_is_down_fails_fast() {
     let mut names = Names::new();
-    let node = Seedwire::start_ready(&names.world.node, &names.node_config());
+    let mut config = names.node_config();
+    config["tunnel"]["peers"][0]["keepalive"] = "1s".into();
+    let node = Seedwire::start_ready(&names.world.node, &config);
     names.hub.kill_hard();
     let host = &names.world.node;
     let line = "@127.0.0.1 +time=1 fresh.logging.svc.cluster.local";
@@ -246,7 +248,7 @@ pub fn a_zone_behind_a_peer_that_is_down_fails_fast() {
 pub fn a_question_wakes_an_idle_tunnel() {
     let names = Names::new();
     let mut config = names.node_config();
-    config["tunnel"]["peers"][0]["keepalive"] = "off".into();
+    config["tunnel"]["peers"][0]["keepalive"] = "0s".into();
     config["control"] = json!({});
     let node = Seedwire::start(&names.world.node, &config);
     let host = &names.world.node;

@@ -27,7 +27,7 @@ fn all_kinds(world: &World) -> Value {
 }
 
 /// Everything that others may have put on a host, and a WireGuard interface of theirs.
-fn foreign_state(host: &Host) -> Device {
+pub fn foreign_state(host: &Host) -> Device {
     host.forward();
     for line in [
         "ip addr add 169.254.20.10/32 dev lo",
@@ -60,7 +60,7 @@ fn foreign_state(host: &Host) -> Device {
 }
 
 /// The state once addresses and routes that the kernel makes by itself are there.
-fn settled(host: &Host) -> State {
+pub fn settled(host: &Host) -> State {
     let mut last = State::of(host);
     wait_until("the state to settle", || {
         std::thread::sleep(std::time::Duration::from_millis(300));

@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     case!(world::wireguard_devices_of_the_distribution_reach_each_other),
     case!(world::dns_servers_answer),
     case!(world::state_shows_what_changed),
+    case!(world::state_less_what_is_ours_is_all_that_is_foreign),
     case!(tunnel::calls_wireguard_go_over_ipv4),
     case!(tunnel::calls_wireguard_go_over_ipv6),
     case!(tunnel::is_called_by_wireguard_go_over_ipv4),

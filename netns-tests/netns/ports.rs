@@ -18,6 +18,7 @@ pub fn a_port_leads_to_a_name_in_the_seed() {
         {"listen": "127.0.0.1:3100", "to": "loki.logging.svc.cluster.local:3100"},
         {"listen": "[::1]:3101", "to": "10.240.20.5:3100"},
     ]);
+    config["tunnel"]["peers"][0]["keepalive"] = "1s".into();
     // Only for its own needs: nothing listens for questions.
     config["dns"]
         .as_object_mut()

@@ -126,7 +126,6 @@ pub fn a_bad_file_keeps_the_old_state() {
     for bad in [
         "tunnel: [",
         "tunnel: {interface: \"a/b\"}",
-        "",
         "tunnel:\n  unknown: 1\n",
     ] {
         node.write_text(bad);

@@ -102,7 +102,7 @@ pub fn an_idle_peer_without_keepalive_stays_ready() {
     let world = World::new();
     let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
     let mut config = world.node_config();
-    config["tunnel"]["peers"][0]["keepalive"] = "off".into();
+    config["tunnel"]["peers"][0]["keepalive"] = "0s".into();
     let mut node = Seedwire::start_ready(&world.node, &config);
     world.node.run("ping -c 1 -W 10 10.88.0.1");
     assert!(has_handshake(&world.node, "seed0"));

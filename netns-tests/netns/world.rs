@@ -1,6 +1,8 @@
 //! The harness itself: what the other cases take for granted.
 
+use super::foreign::{foreign_state, settled};
 use crate::harness::client::{Client, serve_tcp, serve_udp, udp_seen_as};
+use crate::harness::state::assert_unchanged;
 use crate::harness::wireguard::{Device, Peer, Program, has_handshake};
 use crate::harness::world::World;
 use crate::harness::{State, dns};
@@ -97,4 +99,18 @@ pub fn state_shows_what_changed() {
         host.run(change);
         assert!(before != State::of(&host), "{change} is seen");
     }
+}
+
+pub fn state_less_what_is_ours_is_all_that_is_foreign() {
+    let world = World::new();
+    let _device = foreign_state(&world.node);
+    let before = settled(&world.node);
+    let less = before
+        .clone()
+        .without("seed0")
+        .without_address("169.254.20.11");
+    assert_unchanged("without seedwire", &before, &less);
+    world.node.run("ip addr add 169.254.20.11/32 dev lo");
+    let less = State::of(&world.node).without_address("169.254.20.11");
+    assert_unchanged("with an address more", &before, &less);
 }
