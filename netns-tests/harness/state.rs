@@ -88,10 +88,8 @@ impl State {
             .filter_map(|(_, value)| value.as_array_mut())
         {
             items.retain(|route| route["dst"] != address);
-            for addresses in items
-                .iter_mut()
-                .filter_map(|item| item["addr_info"].as_array_mut())
-            {
+            let addresses = |item| Value::get_mut(item, "addr_info")?.as_array_mut();
+            for addresses in items.iter_mut().filter_map(addresses) {
                 addresses.retain(|item| item["local"] != address);
             }
         }
