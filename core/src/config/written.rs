@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use zeroize::Zeroizing;
+
 use super::leaf::{
     DnsAddress, HttpListen, Mark, PeerName, Period, Size, SocketPath, StartupWait, Whole,
 };
@@ -194,13 +196,16 @@ pub(super) enum Routes {
 
 impl Written for Routes {
     fn read(node: &Node, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Scalar(text) if text == "auto" => Some(Self::Auto),
-            Value::Sequence(_) => Vec::read(node, place, reader).map(Self::These),
-            _ => {
-                reader.reject(place, "auto, or a list of {to, table, metric}");
-                None
-            }
+        let text = match &node.value {
+            Value::Sequence(_) => return Vec::read(node, place, reader).map(Self::These),
+            Value::Scalar(raw) => reader.expand(raw, place)?,
+            _ => Zeroizing::default(),
+        };
+        if *text == "auto" {
+            Some(Self::Auto)
+        } else {
+            reader.reject(place, "auto, or a list of {to, table, metric}");
+            None
         }
     }
 }

@@ -48,6 +48,10 @@ impl FromStr for Endpoint {
             }
         } else {
             let (name, port) = text.rsplit_once(':').ok_or(InvalidEndpoint)?;
+            // The parser of numbers would take a sign too.
+            if !port.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(InvalidEndpoint);
+            }
             let name: DnsName = name.parse().map_err(|_| InvalidEndpoint)?;
             // A host of digits and dots alone is a mistyped address, never a name.
             let numeric = name

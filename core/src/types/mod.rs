@@ -5,6 +5,8 @@ mod endpoint;
 mod ifname;
 mod key;
 mod prefix;
+#[cfg(test)]
+mod tests;
 
 pub use dns_name::{DnsName, InvalidDnsName};
 pub use endpoint::{Endpoint, Host, InvalidEndpoint};
