@@ -71,4 +71,9 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Whether it is not known what the kernel did: its answer was lost.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Receive { .. } | Self::Malformed { .. })
+    }
 }

@@ -8,11 +8,13 @@ use netlink_packet_route::link::{
 };
 use seedwire_core::netstate::Link;
 
-use super::attributes::{attribute, attributes, text_of, u32_of};
+use super::attributes::{attribute, attributes, text_of, u8_of, u32_of};
 use super::socket::Reply;
 use super::{Error, Rtnl};
 
 const RTM_NEWLINK: u16 = libc::RTM_NEWLINK;
+const AF_INET6: u16 = libc::AF_INET6 as u16;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 /// The length of `struct ifinfomsg`.
 const HEADER_LENGTH: usize = 16;
 
@@ -62,8 +64,8 @@ pub enum LinkChange<'a> {
     Mtu(u32),
     /// The alias; empty: none.
     Alias(&'a str),
-    /// No IPv6 link-local address of the kernel's making (`IN6_ADDR_GEN_MODE_NONE`).
-    NoLinkLocal,
+    /// How the kernel makes an IPv6 link-local address (`IN6_ADDR_GEN_MODE_*`).
+    AddressGeneration(u8),
     /// The index of the bridge that it becomes a port of.
     Bridge(u32),
     /// The network namespace that it is moved to.
@@ -174,11 +176,11 @@ impl Rtnl {
                 add(LinkAttribute::IfAlias(alias.to_owned()));
                 format!("set the alias of link {index}")
             }
-            LinkChange::NoLinkLocal => {
-                let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+            LinkChange::AddressGeneration(mode) => {
+                let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::from(mode));
                 let inet6 = AfSpecUnspec::Inet6(vec![mode]);
                 add(LinkAttribute::AfSpecUnspec(vec![inet6]));
-                format!("set addr_gen_mode none on link {index}")
+                format!("set addr_gen_mode of link {index}")
             }
             LinkChange::Bridge(bridge) => {
                 add(LinkAttribute::Controller(bridge));
@@ -216,6 +218,7 @@ fn link(what: &str, reply: &Reply) -> Result<Link, Error> {
         kind: None,
         mtu: 0,
         up: LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up),
+        address_generation: None,
     };
     for (kind, value) in attributes(&reply.body[HEADER_LENGTH..]) {
         match kind {
@@ -224,6 +227,12 @@ fn link(what: &str, reply: &Reply) -> Result<Link, Error> {
             libc::IFLA_MTU => link.mtu = u32_of(value).ok_or_else(malformed)?,
             libc::IFLA_LINKINFO => {
                 link.kind = attribute(value, libc::IFLA_INFO_KIND).map(text_of);
+            }
+            libc::IFLA_AF_SPEC => {
+                let inet6 = attribute(value, AF_INET6);
+                link.address_generation = inet6
+                    .and_then(|inet6| attribute(inet6, IFLA_INET6_ADDR_GEN_MODE))
+                    .and_then(u8_of);
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The kernel's network state over netlink: a thin, synchronous layer.
 //!
-//! [`Rtnl`] reads and changes links, addresses, routes and rules. A socket belongs to the network
+//! [`Rtnl`] reads and changes links, addresses, routes and rules, [`Nft`] the tables of nf_tables,
+//! and [`sysctl`] the settings below /proc/sys. A socket belongs to the network
 //! namespace in which its thread was when it was opened, and stays there.
 //!
 //! Messages are made with the builders of netlink-packet-*. What the kernel sends is read
@@ -11,12 +12,16 @@ mod addresses;
 mod attributes;
 mod error;
 mod links;
+mod nft;
+mod nft_expression;
 mod routes;
 mod rules;
 mod socket;
+pub mod sysctl;
 
 pub use error::{Error, Refusal};
 pub use links::{LinkChange, Namespace, NewLink};
+pub use nft::Nft;
 pub use routes::Lookup;
 
 use netlink_sys::protocols::NETLINK_ROUTE;

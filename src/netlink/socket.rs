@@ -112,6 +112,32 @@ impl Socket {
         results
     }
 
+    /// Sends requests as one nf_tables transaction in one system call. Only the last is asked to
+    /// be acknowledged, so that the answers fit the receive buffer however many there are; those
+    /// that fail are reported anyway, and before it.
+    pub(super) fn transaction<M>(
+        &mut self,
+        what: &str,
+        begin: M,
+        messages: Vec<(u16, M)>,
+        end: M,
+    ) -> Result<(), Error>
+    where
+        M: NetlinkSerializable + Debug,
+    {
+        let mut bytes = Vec::new();
+        let first = self.append(&mut bytes, NLM_F_REQUEST, begin);
+        let mut last = first;
+        let count = messages.len();
+        for (index, (flags, message)) in messages.into_iter().enumerate() {
+            let ack = if index + 1 == count { NLM_F_ACK } else { 0 };
+            last = self.append(&mut bytes, flags | ack | NLM_F_REQUEST, message);
+        }
+        self.append(&mut bytes, NLM_F_REQUEST, end);
+        self.send(what, &bytes)?;
+        self.replies(what, first, last).map(drop)
+    }
+
     /// Asks for one object.
     pub(super) fn get<M>(&mut self, what: &str, message: M) -> Result<Reply, Error>
     where

@@ -8,6 +8,9 @@ use crate::types::{InterfaceAddress, Prefix};
 /// The main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
+/// No IPv6 link-local address of the kernel's making (`IN6_ADDR_GEN_MODE_NONE`).
+pub const NO_ADDRESS_GENERATION: u8 = 1;
+
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
@@ -42,6 +45,9 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up (`IFF_UP`).
     pub up: bool,
+    /// How the kernel makes its IPv6 link-local address (`IN6_ADDR_GEN_MODE_*`); `None` without
+    /// IPv6.
+    pub address_generation: Option<u8>,
 }
 
 /// An address on a link.

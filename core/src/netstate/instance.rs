@@ -1,0 +1,84 @@
+//! How an instance knows again what it put into the kernel: marks in the objects themselves, all
+//! derived from the name of the interface, so that they outlive the process and differ between
+//! instances.
+
+use crate::types::InterfaceName;
+
+use super::{Address, MAIN_TABLE, Rule};
+
+/// The number that says who put a route (`RTPROT_*`), a rule (`FRA_PROTOCOL`) or an address
+/// (`IFA_PROTO`) there. No routing daemon uses it (rt_protos of iproute2).
+pub const PROTOCOL: u8 = 94;
+
+/// The alias of a tunnel link.
+pub const LINK_ALIAS: &str = "seedwire";
+
+/// The upper half of table numbers and metrics that are ours.
+const MAGIC: u32 = 0x5eed_0000;
+/// The first priority of our rules. They stand before those of `main` (32766) and of wg-quick
+/// (just below it).
+const FIRST_PRIORITY: u32 = 20_000;
+const PRIORITY_BANDS: u32 = 5_000;
+
+/// The identity of an instance within a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    interface: InterfaceName,
+    hash: u32,
+}
+
+impl Instance {
+    /// The instance of this interface.
+    pub fn new(interface: InterfaceName) -> Self {
+        // FNV-1a, 32 bits.
+        let hash = interface
+            .as_str()
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+            });
+        Self { interface, hash }
+    }
+
+    /// The name of the tunnel interface.
+    pub fn interface(&self) -> &InterfaceName {
+        &self.interface
+    }
+
+    /// The private routing table.
+    pub fn table(&self) -> u32 {
+        MAGIC | (self.hash & 0xffff)
+    }
+
+    /// The priority of the rule that keeps everything but default routes in the main table; the
+    /// rule of the private table has the next.
+    pub fn priority(&self) -> u32 {
+        FIRST_PRIORITY + 2 * ((self.hash >> 16) % PRIORITY_BANDS)
+    }
+
+    /// The metric that marks our addresses on `lo`. Addresses alone in their network have no
+    /// prefix route, so the metric has no other effect; and unlike `IFA_PROTO` (Linux 5.18) every
+    /// kernel since 4.18 keeps it.
+    pub fn address_metric(&self) -> u32 {
+        MAGIC | (self.hash & 0xffff)
+    }
+
+    /// The name of the nf_tables table, of the family inet.
+    pub fn nft_table(&self) -> String {
+        format!("seedwire-{}", self.interface)
+    }
+
+    /// Whether this rule is ours: by protocol, priority and table.
+    pub fn owns_rule(&self, rule: &Rule) -> bool {
+        let keeps_main = rule.priority == self.priority()
+            && rule.table == MAIN_TABLE
+            && rule.suppress_prefix_length == Some(0);
+        let looks_up = rule.priority == self.priority() + 1 && rule.table == self.table();
+        rule.protocol == PROTOCOL && (keeps_main || looks_up)
+    }
+
+    /// Whether this address on `lo` is ours.
+    pub fn owns_local_address(&self, address: &Address) -> bool {
+        address.metric == self.address_metric()
+    }
+}

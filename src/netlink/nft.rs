@@ -1,0 +1,168 @@
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage,
+    RuleAttribute, RuleMessage, TableAttribute, TableMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use seedwire_core::netstate::{Chain, ChainKind, Hook, NftRule, ObservedTable, Table};
+
+use super::Error;
+use super::attributes::{attribute, text_of};
+use super::nft_expression::expressions;
+use super::socket::Socket;
+
+/// The length of `struct nfgenmsg`.
+const HEADER_LENGTH: usize = 4;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
+const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 6;
+const NFTA_TABLE_USERDATA: u16 = 6;
+/// The comment of a table among its user data (libnftnl's `NFTNL_UDATA_TABLE_COMMENT`).
+const UDATA_COMMENT: u8 = 0;
+const POLICY_ACCEPT: u32 = 1;
+
+/// The nf_tables tables of the family inet.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+}
+
+impl Nft {
+    /// Opens a socket in the network namespace of this thread.
+    pub fn open() -> Result<Self, Error> {
+        let socket = Socket::open(NETLINK_NETFILTER)?;
+        Ok(Self { socket })
+    }
+
+    /// The table of this name, if there is one. What it holds is counted, not read.
+    pub fn table(&mut self, name: &str) -> Result<Option<ObservedTable>, Error> {
+        let what = format!("read nft table inet {name}");
+        let attributes = vec![TableAttribute::Name(name.to_owned())];
+        let request = NfTablesMessage::GetTable(TableMessage { attributes });
+        let reply = match self.socket.get(&what, inet(request)) {
+            Ok(reply) => reply,
+            Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body = reply.body.get(HEADER_LENGTH..);
+        let (NFT_MSG_NEWTABLE, Some(body)) = (reply.kind, body) else {
+            return Err(Error::Malformed { what });
+        };
+        let attributes = vec![RuleAttribute::Table(name.to_owned())];
+        let request = NfTablesMessage::GetRule(RuleMessage { attributes });
+        let rules = self.socket.dump(&what, inet(request))?;
+        Ok(Some(ObservedTable {
+            comment: attribute(body, NFTA_TABLE_USERDATA).and_then(comment),
+            rules: rules.iter().filter(|r| r.kind == NFT_MSG_NEWRULE).count(),
+            content: None,
+        }))
+    }
+
+    /// Puts this table in the place of the one of its name, if any, in one transaction.
+    pub fn set_table(&mut self, table: &Table) -> Result<(), Error> {
+        let what = format!("set nft table inet {}", table.name);
+        let bare = || vec![TableAttribute::Name(table.name.clone())];
+        let mut commented = bare();
+        commented.push(TableAttribute::UserData(user_data(&table.comment())));
+        // Made first, so that there is one to delete.
+        let new = |attributes| NfTablesMessage::NewTable(TableMessage { attributes });
+        let old = TableMessage { attributes: bare() };
+        let mut messages = vec![
+            (NLM_F_CREATE, inet(new(bare()))),
+            (0, inet(NfTablesMessage::DeleteTable(old))),
+            (NLM_F_CREATE, inet(new(commented))),
+        ];
+        for chain in &table.chains {
+            messages.push((NLM_F_CREATE, new_chain(table, chain)));
+            for rule in &chain.rules {
+                messages.push((NLM_F_CREATE | NLM_F_APPEND, new_rule(table, chain, rule)));
+            }
+        }
+        self.transaction(&what, messages)
+    }
+
+    /// Deletes the table of this name.
+    pub fn delete_table(&mut self, name: &str) -> Result<(), Error> {
+        let what = format!("delete nft table inet {name}");
+        let attributes = vec![TableAttribute::Name(name.to_owned())];
+        let request = NfTablesMessage::DeleteTable(TableMessage { attributes });
+        self.transaction(&what, vec![(0, inet(request))])
+    }
+
+    fn transaction(
+        &mut self,
+        what: &str,
+        messages: Vec<(u16, NetfilterMessage)>,
+    ) -> Result<(), Error> {
+        let control = |message: ControlMessage| {
+            let family = NetfilterProtoFamily::Unspec;
+            let header = NetfilterHeader::new(family, 0, NFNL_SUBSYS_NFTABLES);
+            NetfilterMessage::new(header, message)
+        };
+        let begin = control(ControlMessage::BatchBegin);
+        let end = control(ControlMessage::BatchEnd);
+        self.socket.transaction(what, begin, messages, end)
+    }
+}
+
+fn inet(message: impl Into<NetfilterMessageInner>) -> NetfilterMessage {
+    let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
+    NetfilterMessage::new(header, message)
+}
+
+fn new_chain(table: &Table, chain: &Chain) -> NetfilterMessage {
+    let kind = match chain.kind {
+        ChainKind::Filter => "filter",
+        ChainKind::Nat => "nat",
+    };
+    let hook = match chain.hook {
+        Hook::Prerouting => InetHookNumber::PreRouting,
+        Hook::Output => InetHookNumber::LocalOut,
+        Hook::Postrouting => InetHookNumber::PostRouting,
+    };
+    let attributes = vec![
+        ChainAttribute::Table(table.name.clone()),
+        ChainAttribute::Name(chain.name.to_owned()),
+        ChainAttribute::Hook(vec![
+            HookAttribute::Number(hook.into()),
+            HookAttribute::Priority(chain.priority.cast_unsigned()),
+        ]),
+        ChainAttribute::Policy(POLICY_ACCEPT),
+        ChainAttribute::Type(kind.to_owned()),
+    ];
+    inet(NfTablesMessage::NewChain(ChainMessage { attributes }))
+}
+
+fn new_rule(table: &Table, chain: &Chain, rule: &NftRule) -> NetfilterMessage {
+    let expressions = expressions(rule).into_iter().map(Into::into).collect();
+    let attributes = vec![
+        RuleAttribute::Table(table.name.clone()),
+        RuleAttribute::Chain(chain.name.to_owned()),
+        RuleAttribute::Expressions(expressions),
+    ];
+    inet(NfTablesMessage::NewRule(RuleMessage { attributes }))
+}
+
+/// A comment in the form that nft(8) shows: type, length, text with a zero byte.
+fn user_data(comment: &str) -> Vec<u8> {
+    let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    let mut data = vec![UDATA_COMMENT, length];
+    data.extend(comment.bytes().take(usize::from(length) - 1));
+    data.push(0);
+    data
+}
+
+fn comment(mut user_data: &[u8]) -> Option<String> {
+    while let [kind, length, rest @ ..] = user_data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == UDATA_COMMENT {
+            return Some(text_of(value));
+        }
+        user_data = &rest[usize::from(*length)..];
+    }
+    None
+}

@@ -1,0 +1,157 @@
+//! A kernel in memory, as strict as the real one where the steps depend on it.
+
+use std::io;
+
+use seedwire_core::netstate::{
+    Address, Instance, LinkProperty, MAIN_TABLE, Observed, ObservedTable, Route, RouteKind, Step,
+};
+use seedwire_core::types::Prefix;
+
+use crate::netlink::{Error, Refusal};
+
+use super::Kernel;
+
+/// Who made the prefix route of an address (`RTPROT_KERNEL`).
+const BY_KERNEL: u8 = 2;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakeKernel {
+    pub(super) state: Observed,
+    /// How many more steps succeed; `None`: all.
+    pub(super) fails_after: Option<usize>,
+}
+
+impl Kernel for FakeKernel {
+    fn observe(&mut self, _: &Instance) -> Result<Observed, Error> {
+        let mut observed = self.state.clone();
+        if let Some(table) = &mut observed.table {
+            table.content = None;
+        }
+        Ok(observed)
+    }
+
+    fn run(&mut self, steps: &[Step]) -> Vec<Result<(), Error>> {
+        let run = |step| match &mut self.fails_after {
+            Some(0) => {
+                // Once, so that the roll back can be seen to work.
+                self.fails_after = None;
+                Err(refused(libc::EIO))
+            }
+            limit => {
+                *limit = limit.map(|left| left - 1);
+                self.state_run(step)
+            }
+        };
+        steps.iter().map(run).collect()
+    }
+}
+
+fn refused(errno: i32) -> Error {
+    Error::Refused {
+        what: "run a step".to_owned(),
+        source: Refusal {
+            errno: io::Error::from_raw_os_error(errno),
+            text: None,
+        },
+    }
+}
+
+impl FakeKernel {
+    fn state_run(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Sysctl { path, to, .. } => {
+                self.state.sysctls.insert(path.clone(), to.clone());
+                Ok(())
+            }
+            Step::Link {
+                index, property, ..
+            } => self.change_link(*index, property),
+            Step::Address { add, address, .. } => self.change_address(*add, address),
+            Step::Route { add, route, .. } => self.change_route(*add, route),
+            Step::Rule { add, rule } => change(&mut self.state.rules, *add, rule),
+            Step::Table { to, .. } => {
+                self.state.table = to.clone().map(|table| ObservedTable {
+                    comment: Some(table.comment()),
+                    rules: table.rules(),
+                    content: Some(table),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn change_link(&mut self, index: u32, property: &LinkProperty) -> Result<(), Error> {
+        let mut links = self.state.links.iter_mut();
+        let link = links.find(|link| link.index == index);
+        let link = link.ok_or_else(|| refused(libc::ENODEV))?;
+        match property {
+            LinkProperty::Up { to, .. } => link.up = *to,
+            LinkProperty::Mtu { to, .. } => link.mtu = *to,
+            LinkProperty::AddressGeneration { to, .. } => link.address_generation = Some(*to),
+            LinkProperty::Alias { to, .. } => {
+                link.alias = Some(to.clone()).filter(|alias| !alias.is_empty());
+            }
+        }
+        Ok(())
+    }
+
+    fn change_address(&mut self, add: bool, address: &Address) -> Result<(), Error> {
+        let ip = address.address.address();
+        let taken = |there: &Address| {
+            there.link == address.link
+                && there.address.address() == ip
+                && (ip.is_ipv6() || there.address.length() == address.address.length())
+        };
+        if add && self.state.addresses.iter().any(taken) {
+            return Err(refused(libc::EEXIST));
+        }
+        let to = address.address.prefix();
+        let prefix_route = Route {
+            table: MAIN_TABLE,
+            to,
+            metric: if to.is_ipv4() { 0 } else { 256 },
+            kind: RouteKind::Unicast,
+            protocol: BY_KERNEL,
+            link: Some(address.link),
+            gateway: None,
+            mtu: None,
+        };
+        change(&mut self.state.addresses, add, address)?;
+        let in_prefix =
+            |there: &Address| there.link == address.link && there.address.prefix() == to;
+        let others = self.state.addresses.iter().filter(|a| in_prefix(a)).count();
+        let first_or_last = others == usize::from(add);
+        if to != Prefix::host(ip) && first_or_last {
+            change(&mut self.state.routes, add, &prefix_route)?;
+        }
+        Ok(())
+    }
+
+    fn change_route(&mut self, add: bool, route: &Route) -> Result<(), Error> {
+        let link_is_up = |index| {
+            let mut links = self.state.links.iter();
+            links.any(|link| link.index == index && link.up)
+        };
+        let key = |route: &Route| (route.table, route.to, route.metric);
+        if add && !route.link.is_some_and(link_is_up) {
+            return Err(refused(libc::ENETDOWN));
+        }
+        if add && self.state.routes.iter().any(|r| key(r) == key(route)) {
+            return Err(refused(libc::EEXIST));
+        }
+        change(&mut self.state.routes, add, route)
+    }
+}
+
+/// Adds what must not be there, or deletes what may be.
+fn change<T: Clone + Ord>(all: &mut Vec<T>, add: bool, one: &T) -> Result<(), Error> {
+    if !add {
+        all.retain(|there| there != one);
+    } else if all.contains(one) {
+        return Err(refused(libc::EEXIST));
+    } else {
+        all.push(one.clone());
+        all.sort();
+    }
+    Ok(())
+}
