@@ -40,6 +40,20 @@ pub fn a_second_run_names_the_holder() {
     next.stop();
 }
 
+pub fn a_second_run_in_another_pid_namespace_says_so() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let first = Seedwire::start_ready(&world.node, &world.node_config());
+    let program = crate::harness::sandbox::seedwire();
+    let file = world.node.folder("seedwire-seed0").join("config.yaml");
+    let line = format!("unshare --pid --fork {program} run -c {}", file.display());
+    let second = world.node.try_run(&line);
+    let error = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{error}");
+    assert!(error.contains("pid namespace"), "{error}");
+    assert!(first.is_ready());
+}
+
 pub fn a_bad_configuration_touches_nothing() {
     let world = World::new();
     let before = State::of(&world.node);

@@ -77,6 +77,7 @@ const CASES: &[Case] = &[
     case!(foreign::an_interface_of_somebody_else_is_a_conflict),
     case!(foreign::a_tunnel_for_everything_uses_a_table_of_its_own),
     case!(lifecycle::a_second_run_names_the_holder),
+    case!(lifecycle::a_second_run_in_another_pid_namespace_says_so),
     case!(lifecycle::a_bad_configuration_touches_nothing),
     case!(lifecycle::an_address_in_use_undoes_what_was_done),
     case!(lifecycle::sigterm_ends_it_clean_with_clients_connected),
