@@ -49,7 +49,7 @@ pub fn seedwire_calls(program: Program, outer: Outer) {
     config["tunnel"]["peers"][0]["presharedKeyFile"] = key_file(&world.node, "psk", &psk).into();
     let mut node = Seedwire::start_ready(&world.node, &config);
     carries_data(&world.node, &world.seed);
-    assert!(has_handshake(&world.hub, "wg0"));
+    assert!(has_handshake(&world.node, "seed0"));
     node.stop();
 }
 
