@@ -348,13 +348,13 @@ fn encode_ports(ports: &[Port], out: &mut Families<'_>) -> fmt::Result {
     )?;
     out.counter(
         "port_connections",
-        "Connections by result",
-        rows().flat_map(|(listen, p)| {
-            [
-                (vec![listen, ("result", "connected")], p.connected),
-                (vec![listen, ("result", "failed")], p.failed),
-            ]
-        }),
+        "Connections that were taken",
+        rows().map(|(listen, p)| (vec![listen], p.accepted)),
+    )?;
+    out.counter(
+        "port_failed_connections",
+        "Connections that were closed because the far end could not be reached",
+        rows().map(|(listen, p)| (vec![listen], p.failed)),
     )?;
     out.counter(
         "port_receive_bytes",

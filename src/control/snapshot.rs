@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use seedwire_core::dns::{CacheStatus, ForwarderStatus, UpstreamStatus, ZoneStatus};
 use seedwire_core::tunnel::{PeerState, PeerStatus};
 use serde::{Serialize, Serializer};
 
@@ -231,6 +232,77 @@ pub struct Upstream {
     pub latency_seconds: Option<f64>,
 }
 
+impl From<&ForwarderStatus> for Dns {
+    fn from(status: &ForwarderStatus) -> Self {
+        let ForwarderStatus {
+            listen,
+            zones,
+            upstreams,
+            cache,
+            counters,
+        } = status;
+        let queries = [
+            ("udp", counters.udp_queries),
+            ("tcp", counters.tcp_queries),
+            ("own", counters.own_queries),
+        ];
+        let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+        Self {
+            listen: listen.clone(),
+            zones: zones.iter().map(Zone::from).collect(),
+            upstreams: upstreams
+                .as_ref()
+                .map(|list| list.iter().map(Upstream::from).collect()),
+            cache: Cache::from(cache),
+            queries: queries.into_iter().map(named).collect(),
+            responses: counters
+                .responses
+                .iter()
+                .map(|(c, n)| named((c, *n)))
+                .collect(),
+            coalesced: counters.coalesced,
+            truncated: counters.truncated,
+            ignored: counters.ignored,
+        }
+    }
+}
+
+impl From<&ZoneStatus> for Zone {
+    fn from(status: &ZoneStatus) -> Self {
+        Self {
+            zone: status.zone.to_string(),
+            not_ready: status.not_ready.clone(),
+            upstreams: status.upstreams.iter().map(Upstream::from).collect(),
+        }
+    }
+}
+
+impl From<&UpstreamStatus> for Upstream {
+    fn from(status: &UpstreamStatus) -> Self {
+        Self {
+            address: status.address,
+            up: status.up,
+            last_error: status.last_error.clone(),
+            queries: status.queries,
+            failures: status.failures,
+            latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
+        }
+    }
+}
+
+impl From<&CacheStatus> for Cache {
+    fn from(status: &CacheStatus) -> Self {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Self {
+            entries: count(status.entries),
+            bytes: count(status.bytes),
+            hits: status.hits,
+            misses: status.misses,
+            evictions: status.evictions,
+        }
+    }
+}
+
 /// The DNS cache.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -257,15 +329,15 @@ pub struct Port {
     pub to: String,
     /// Connections open now.
     pub open: u64,
-    /// Connections that were led through.
-    pub connected: u64,
+    /// Connections that were taken.
+    pub accepted: u64,
     /// Connections that were closed at once, because the other end could not be reached.
     pub failed: u64,
-    /// Bytes from the clients into the seed.
+    /// Bytes that went into the seed.
     pub transmitted: u64,
-    /// Bytes from the seed to the clients.
+    /// Bytes that came out of it.
     pub received: u64,
-    /// Why the last connection failed; `None` once one was led through again.
+    /// Why the last connection that failed did so.
     pub last_error: Option<String>,
 }
 
