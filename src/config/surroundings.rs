@@ -6,8 +6,8 @@ use std::path::Path;
 use seedwire_core::config::{FileAccess, FileContent, Surroundings, Unreadable};
 use zeroize::Zeroizing;
 
-/// The largest file that is read, in bytes; etcd takes no larger ConfigMap or Secret.
-const LARGEST: u64 = 1 << 20;
+/// The largest file that is read, in bytes: a hub with a hundred thousand peers fits.
+const LARGEST: u64 = 16 << 20;
 
 /// The environment and the files of this process.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ fn open(path: &Path) -> io::Result<FileContent> {
 }
 
 fn read_all(file: File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let too_large = || io::Error::other("larger than 1 MiB");
+    let too_large = || io::Error::other("larger than 16 MiB");
     if size > LARGEST {
         return Err(too_large());
     }

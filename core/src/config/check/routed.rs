@@ -76,12 +76,11 @@ fn routed<'a>(root: &'a Root, tunnel: &'a Tunnel) -> Vec<(Prefix, &'a str)> {
         }
         return routed;
     }
-    for prefix in items(&tunnel.peers)
-        .iter()
-        .flat_map(|peer| items(&peer.value.allowed_ips))
-    {
-        let has_rule =
-            prefix.value.is_default() || endpoints(tunnel).any(|(ip, _)| prefix.value.contains(ip));
+    let endpoints: Vec<IpAddr> = endpoints(tunnel).map(|(ip, _)| ip).collect();
+    let peers = items(&tunnel.peers).iter();
+    for prefix in peers.flat_map(|peer| items(&peer.value.allowed_ips)) {
+        let holds_endpoint = endpoints.iter().any(|ip| prefix.value.contains(*ip));
+        let has_rule = prefix.value.is_default() || holds_endpoint;
         if !has_rule {
             routed.push((prefix.value, prefix.place.path.as_str()));
         }
