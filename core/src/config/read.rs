@@ -75,7 +75,10 @@ pub(super) struct OneOrMore<T>(pub(super) Vec<At<T>>);
 
 impl<T: Written> Written for OneOrMore<T> {
     fn read(node: &Node, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
-        if matches!(node.value, Value::Sequence(_)) {
+        if let Value::Sequence(items) = &node.value {
+            if items.is_empty() {
+                reader.reject(place, "at least one in the list");
+            }
             return Vec::read(node, place, reader).map(Self);
         }
         let value = T::read(node, place, reader)?;

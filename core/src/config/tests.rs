@@ -281,6 +281,31 @@ fn a_mark_that_others_use_is_a_warning() {
 }
 
 #[test]
+fn a_peer_that_calls_an_unknown_port_is_a_warning() {
+    let text = tunnel("").replace("      endpoint: 192.0.2.1:51820\n", "");
+    let warnings = parsed(&text).warnings;
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(
+        warnings[0].to_string(),
+        "c.yaml:6:7: warning: tunnel.peers[0]: a mapping: better a tunnel.listenPort beside a peer \
+         without an endpoint, which calls us"
+    );
+    let known = text.replace("  peers:", "  listenPort: 51820\n  peers:");
+    assert_eq!(parsed(&known).warnings, []);
+}
+
+#[test]
+fn a_family_without_an_own_address_is_a_warning() {
+    let warnings = parsed(&tunnel("").replace("[10.240", "[\"fd10::/64\", 10.240")).warnings;
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(
+        warnings[0].to_string(),
+        "c.yaml:9:20: warning: tunnel.peers[0].allowedIPs[0]: value \"fd10::/64\": the interface has \
+         no IPv6 address to send from"
+    );
+}
+
+#[test]
 fn a_prefix_inside_another_peers_prefix_is_normal() {
     let second = "    - name: other\n      \
                   publicKey: g+CkYJ1dCLONkVNJgRrJZnOkCd/HoPxKKbzZtmNvtjk=\n      \

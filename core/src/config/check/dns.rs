@@ -5,7 +5,8 @@ use super::tunnel::own_addresses;
 use super::{Once, is_unicast, items};
 use crate::config::model::Upstream;
 use crate::config::read::{At, Place, Reader};
-use crate::config::written::{Dns, Root, Zone};
+use crate::config::report::Problem;
+use crate::config::written::{Dns, List, Root, Zone};
 use crate::types::{DnsName, Host};
 
 pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
@@ -16,7 +17,7 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     let place = &dns.place;
     let dns = &dns.value;
     if items(&dns.zones).is_empty() && items(&dns.upstreams).is_empty() {
-        let rejected = |problem: &crate::config::report::Problem| {
+        let rejected = |problem: &Problem| {
             ["dns.zones", "dns.upstreams"]
                 .iter()
                 .any(|path| problem.path.starts_with(path))
@@ -24,6 +25,9 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
         if !reader.errors.iter().any(rejected) {
             reader.missing(place, "zones", "zones, upstreams or both");
         }
+    }
+    if let Some(list) = &dns.upstreams {
+        not_empty(list, reader);
     }
     upstreams(root, dns, reader);
     zones(dns, reader);
@@ -91,11 +95,8 @@ fn zones(dns: &Dns, reader: &mut Reader<'_>) {
             upstreams,
             probe,
         } = &zone.value;
-        if let Some(list) = upstreams
-            && list.value.is_empty()
-            && !rejected_below(&list.place, reader)
-        {
-            reader.reject(&list.place, "at least one upstream");
+        if let Some(list) = upstreams {
+            not_empty(list, reader);
         }
         let mut seen = Once::new();
         for upstream in items(upstreams) {
@@ -119,11 +120,13 @@ fn zones(dns: &Dns, reader: &mut Reader<'_>) {
     }
 }
 
-fn rejected_below(place: &Place, reader: &Reader<'_>) -> bool {
-    reader
-        .errors
-        .iter()
-        .any(|problem| problem.path.starts_with(&place.path))
+/// Rejects a list of upstreams without any, unless it is for those that were rejected.
+fn not_empty<T>(list: &At<List<T>>, reader: &mut Reader<'_>) {
+    let path = &list.place.path;
+    let rejected = |problem: &Problem| problem.path.starts_with(path);
+    if list.value.is_empty() && !reader.errors.iter().any(rejected) {
+        reader.reject(&list.place, "at least one upstream");
+    }
 }
 
 /// The zone that answers for a name.

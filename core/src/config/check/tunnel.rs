@@ -145,6 +145,17 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
         }
     }
     unreachable_family(tunnel, reader);
+    unknown_port(tunnel, reader);
+}
+
+/// Warns of a peer that is to call a port which nobody can know.
+fn unknown_port(tunnel: &Tunnel, reader: &mut Reader<'_>) {
+    let calls_us = |peer: &&At<Peer>| peer.value.endpoint.is_none();
+    let caller = items(&tunnel.peers).iter().find(calls_us);
+    if let (Some(peer), None) = (caller, &tunnel.listen_port) {
+        let text = "better a tunnel.listenPort beside a peer without an endpoint, which calls us";
+        reader.warn(Topic::Doubtful, &peer.place, text);
+    }
 }
 
 fn keepalive(peer: &Peer, reader: &mut Reader<'_>) {
