@@ -14,9 +14,9 @@ FROM scratch AS prebuilt
 ARG BINARY=seedwire
 COPY ${BINARY} /seedwire
 ENTRYPOINT ["/seedwire"]
-CMD ["run", "-c", "/etc/seedwire/seedwire.yaml"]
+CMD ["run", "-c", "/etc/seedwire/config.yaml"]
 
 FROM scratch
 COPY --from=compiled /seedwire /seedwire
 ENTRYPOINT ["/seedwire"]
-CMD ["run", "-c", "/etc/seedwire/seedwire.yaml"]
+CMD ["run", "-c", "/etc/seedwire/config.yaml"]

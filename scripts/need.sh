@@ -11,8 +11,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # PROGRAM:DEBIAN-PACKAGE
 programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:dnsmasq-base
-ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping dig:bind9-dnsutils iperf3:iperf3
-ncat:ncat conntrack:conntrack tcpdump:tcpdump jq:jq'
+ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils tcpdump:tcpdump ps:procps'
 
 fail() {
     echo "seedwire: $*" >&2
