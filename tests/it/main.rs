@@ -8,3 +8,4 @@ mod examples;
 mod keys;
 mod run;
 mod rust_version;
+mod secrets;
