@@ -1,6 +1,6 @@
 //! Secrets: where they may come from, and that they never show.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::run::{Folder, output, seedwire, stderr, stdout};
 
@@ -135,4 +135,41 @@ fn a_key_that_is_no_file_is_refused_without_waiting() {
         let words = stderr(&output);
         assert!(words.contains("not a regular file"), "{words}");
     }
+}
+
+#[test]
+fn a_key_that_may_not_be_read_names_both_users_and_the_mode() {
+    use std::os::unix::process::CommandExt;
+    // Where every user can look; the user nobody has this number on Debian.
+    const NOBODY: u32 = 65534;
+    let folder = Folder::within(&std::env::temp_dir(), "seedwire-unreadable");
+    let key = folder.write("private.key", PRIVATE_KEY, 0o000);
+    let text = configuration(&format!("privateKeyFile: {key}"), "");
+    let file = folder.write("c.yaml", &text, 0o644);
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let mut command = seedwire();
+    command.args(["check", "-c", &file]);
+    let (our_uid, our_gid) = if uid.is_root() {
+        let program = folder.path().join("seedwire");
+        std::fs::copy(env!("CARGO_BIN_EXE_seedwire"), &program).expect("a copy can be made");
+        for path in [folder.path(), &program] {
+            let for_all = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(path, for_all).expect("the mode can be set");
+        }
+        command = std::process::Command::new(program);
+        command.args(["check", "-c", &file]).uid(NOBODY).gid(NOBODY);
+        (NOBODY, NOBODY)
+    } else {
+        (uid.as_raw(), gid.as_raw())
+    };
+    let output = output(&mut command, b"");
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "{file}:3:19: tunnel.privateKeyFile: value \"{key}\": expected a file that can be read: \
+             Permission denied (os error 13); seedwire runs with uid {our_uid}, gid {our_gid}; the \
+             file has uid {uid}, gid {gid}, mode 0000\n"
+        )
+    );
+    assert_eq!(output.status.code(), Some(78));
 }
