@@ -49,6 +49,10 @@ missing_packages() {
     done
 }
 
+quietly() { # COMMAND...; what it says is only shown when it fails
+    said=$("$@" 2>&1 </dev/null) || fail "$said"
+}
+
 # Installs without starting or enabling what comes as a service (unbound would take port 53).
 debian_install() { # PACKAGE...
     policy=/usr/sbin/policy-rc.d
@@ -58,8 +62,8 @@ debian_install() { # PACKAGE...
         chmod 755 $policy
     fi
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -qq --no-install-recommends "$@" </dev/null >/dev/null
+    quietly apt-get update
+    quietly apt-get install --yes --no-install-recommends "$@"
     for package in "$@"; do
         [ "$package" != unbound ] || systemctl --quiet disable unbound 2>/dev/null || true
     done

@@ -146,3 +146,46 @@ fn the_server_block_for_node_local_dns_is_the_one_that_seedwire_prints() {
         fs::remove_dir_all(&mounted.folder).expect("the folder can be removed");
     }
 }
+
+/// The YAML blocks of the README. The first is whole; those without a tunnel are beside its own.
+fn configurations_of_the_readme() -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("the README can be read");
+    let blocks = readme.split("```yaml\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().expect("a first part"));
+    let blocks: Vec<_> = blocks.map(str::to_owned).collect();
+    let (tunnel, _) = blocks[0].split_once("\ndns:").expect("a tunnel before DNS");
+    let whole = |block: &String| match block.starts_with("tunnel:") {
+        true => block.clone(),
+        false => format!("{tunnel}\n{block}"),
+    };
+    blocks.iter().map(whole).collect()
+}
+
+#[test]
+fn each_configuration_of_the_readme_passes() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
+    for part in ["keys", "addresses"] {
+        fs::create_dir_all(folder.join(part)).expect("the folder can be made");
+    }
+    write(&folder.join("private.key"), &genkey());
+    write(&folder.join("keys/node-1"), &genkey());
+    write(&folder.join("addresses/node-1"), "10.88.1.1/32");
+    let configurations = configurations_of_the_readme();
+    assert!(configurations.len() >= 5, "{configurations:#?}");
+    for text in configurations {
+        let config = folder.join("config.yaml");
+        let here = folder.to_str().expect("UTF-8");
+        write(&config, &text.replace("/etc/seedwire", here));
+        let mut seedwire = Command::new(SEEDWIRE);
+        seedwire
+            .arg("check")
+            .arg("-c")
+            .arg(&config)
+            .env("NODE_NAME", "node-1");
+        let checked = seedwire.output().expect("seedwire runs");
+        let told = String::from_utf8_lossy(&checked.stderr);
+        assert_eq!((checked.status.code(), &*told), (Some(0), ""), "{text}");
+    }
+    fs::remove_dir_all(&folder).expect("the folder can be removed");
+}
