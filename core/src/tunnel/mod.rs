@@ -1,7 +1,15 @@
 //! The pure half of the tunnel.
 
+mod allowed_ips;
+mod engine;
+pub mod packet;
 mod path;
 mod status;
+mod timers;
+pub mod uapi;
 
+pub use allowed_ips::AllowedIps;
+pub use engine::{Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened};
 pub use path::{PathState, Paths};
 pub use status::{PeerState, PeerStatus};
+pub use timers::{Action, PeerTimers, Policy};

@@ -1,0 +1,363 @@
+use std::time::Duration;
+
+use super::PeerState;
+
+/// After this long the initiator makes a new session when it sends (the paper's Rekey-After-Time).
+const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// A session is good for this long (Reject-After-Time).
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// How long a handshake is tried for a peer that is not tried for ever (Rekey-Attempt-Time).
+const ATTEMPT_FOR: Duration = Duration::from_secs(90);
+/// The pause between two initiations (Rekey-Timeout).
+const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after [`ATTEMPT_FOR`], for a peer that is tried for ever.
+const LATE_PAUSE: Duration = Duration::from_secs(10);
+/// Received data is answered within this time, by a keepalive when nothing else is sent
+/// (Keepalive-Timeout).
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// So long without an answer to an initiation and the peer is down.
+const DOWN_AFTER: Duration = Duration::from_secs(10);
+
+/// What is known of a peer beside its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// How often a packet is sent at least.
+    pub keepalive: Option<Duration>,
+    /// Whether an endpoint is configured: then it is tried for ever, and with a keepalive its
+    /// silence is looked into.
+    pub dialled: bool,
+    /// Whether there is an address to send to.
+    pub reachable: bool,
+}
+
+/// What has to be done for a peer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a handshake initiation.
+    Initiate,
+    /// Send an empty packet.
+    Keepalive,
+    /// The handshake was given up: forget the packets that wait for it.
+    GiveUp,
+}
+
+/// When something is sent to a peer that nobody asked for, and what state that peer is in.
+///
+/// Sans I/O: told what happened and when, it says what to do ([`PeerTimers::poll`]) and when to
+/// ask next ([`PeerTimers::deadline`]). All times are since one instant of the caller's choosing.
+#[derive(Clone, Debug)]
+pub struct PeerTimers {
+    policy: Policy,
+    session: Option<Session>,
+    attempt: Option<Attempt>,
+    /// A handshake is wanted; none was begun yet.
+    wanted: bool,
+    last_initiation: Option<Duration>,
+    last_sent: Option<Duration>,
+    /// When something authentic came last, or when silence began to count.
+    last_received: Duration,
+    /// The first data sent since something authentic came.
+    unanswered: Option<Duration>,
+    /// The first data received since something was sent.
+    owed: Option<Duration>,
+    down: bool,
+    rounds: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    established: Duration,
+    initiator: bool,
+}
+
+/// Initiations in a row that were not answered.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    first: Duration,
+    next: Duration,
+    /// When the next round of waiting for an answer ends.
+    round_ends: Duration,
+}
+
+impl PeerTimers {
+    /// The timers of a peer that nothing is known of yet.
+    pub fn new(policy: Policy, now: Duration) -> Self {
+        let mut timers = Self {
+            policy: Policy::default(),
+            session: None,
+            attempt: None,
+            wanted: false,
+            last_initiation: None,
+            last_sent: None,
+            last_received: now,
+            unanswered: None,
+            owed: None,
+            down: false,
+            rounds: 0,
+        };
+        timers.set_policy(policy, now);
+        timers
+    }
+
+    /// Takes over what the configuration says now.
+    pub fn set_policy(&mut self, policy: Policy, now: Duration) {
+        let starts = policy.keepalive.is_some() && self.policy.keepalive.is_none();
+        self.policy = policy;
+        if starts {
+            self.last_received = now;
+            // As wg(8) has it: a keepalive that is switched on is sent at once.
+            self.last_sent = None;
+        }
+    }
+
+    /// What the configuration says.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The peer is to be tried at a new address: at once, whatever was tried before.
+    pub fn redial(&mut self) {
+        self.last_initiation = None;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.next = Duration::ZERO;
+        } else if self.policy.dialled && self.policy.keepalive.is_some() {
+            self.wanted = true;
+        }
+    }
+
+    /// Something waits to be sent and there is no session.
+    pub fn want_session(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A packet was sent; `data`: not a keepalive.
+    pub fn on_sent(&mut self, now: Duration, data: bool) {
+        self.last_sent = Some(now);
+        self.owed = None;
+        if data {
+            self.unanswered.get_or_insert(now);
+        }
+        if let Some(session) = self.session
+            && session.initiator
+            && now.saturating_sub(session.established) >= REKEY_AFTER
+        {
+            self.wanted = true;
+        }
+    }
+
+    /// An authentic packet came; `data`: not a keepalive.
+    pub fn on_received(&mut self, now: Duration, data: bool) {
+        self.last_received = now;
+        self.unanswered = None;
+        if data {
+            self.owed.get_or_insert(now);
+        }
+        if let Some(session) = self.session
+            && session.initiator
+            && now.saturating_sub(session.established)
+                >= REJECT_AFTER - ANSWER_WITHIN - REKEY_TIMEOUT
+        {
+            self.wanted = true;
+        }
+    }
+
+    /// A handshake is complete.
+    pub fn on_handshake(&mut self, now: Duration, initiator: bool) {
+        self.session = Some(Session {
+            established: now,
+            initiator,
+        });
+        self.attempt = None;
+        self.wanted = false;
+        self.down = false;
+        self.last_received = now;
+        self.unanswered = None;
+    }
+
+    /// The keys changed: there is no session any more.
+    pub fn on_keys_changed(&mut self) {
+        self.session = None;
+        self.attempt = None;
+        self.last_initiation = None;
+        self.last_sent = None;
+        self.unanswered = None;
+        self.owed = None;
+    }
+
+    /// What the peer is doing.
+    pub fn state(&self) -> PeerState {
+        if self.down {
+            PeerState::Down
+        } else if self.session.is_some() {
+            PeerState::Up
+        } else {
+            PeerState::Idle
+        }
+    }
+
+    /// How often a wait for an answer ended without one; each asks for another address.
+    pub fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// When the last initiation was sent.
+    pub fn last_initiation(&self) -> Option<Duration> {
+        self.last_initiation
+    }
+
+    /// What has to be done now; to be asked until there is nothing more. What it says counts as
+    /// done. `random` gives any 32 bits.
+    pub fn poll(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Option<Action> {
+        let ends = self.session.map(|s| s.established + REJECT_AFTER);
+        if ends.is_some_and(|ends| now >= ends) {
+            self.session = None;
+        }
+        if let Some(attempt) = self.attempt {
+            return self.poll_attempt(attempt, now, random);
+        }
+        if self.policy.reachable {
+            if self.handshake_due().is_some_and(|due| now >= due) {
+                return self.begin_attempt(now, random);
+            }
+            if self.keepalive_due().is_some_and(|due| now >= due) {
+                if self.session.is_none() {
+                    return self.begin_attempt(now, random);
+                }
+                self.on_sent(now, false);
+                return Some(Action::Keepalive);
+            }
+        }
+        None
+    }
+
+    /// When to ask again at the latest; `None`: not before something happens.
+    pub fn deadline(&self) -> Option<Duration> {
+        let expires = self.session.map(|s| s.established + REJECT_AFTER);
+        let next = match self.attempt {
+            Some(attempt) => [
+                self.policy.reachable.then_some(attempt.next),
+                Some(attempt.round_ends),
+                self.gives_up(&attempt),
+            ],
+            None if self.policy.reachable => [self.handshake_due(), self.keepalive_due(), None],
+            None => [None; 3],
+        };
+        next.into_iter().chain([expires]).flatten().min()
+    }
+
+    fn for_ever(&self) -> bool {
+        self.policy.dialled || self.policy.keepalive.is_some()
+    }
+
+    fn gives_up(&self, attempt: &Attempt) -> Option<Duration> {
+        (!self.for_ever()).then_some(attempt.first + ATTEMPT_FOR)
+    }
+
+    fn poll_attempt(
+        &mut self,
+        mut attempt: Attempt,
+        now: Duration,
+        random: &mut dyn FnMut() -> u32,
+    ) -> Option<Action> {
+        if now >= attempt.round_ends {
+            self.down = true;
+            self.rounds += 1;
+            attempt.round_ends = now + DOWN_AFTER.max(attempt.next.saturating_sub(now));
+        }
+        if self.gives_up(&attempt).is_some_and(|at| now >= at) {
+            self.attempt = None;
+            self.wanted = false;
+            self.unanswered = None;
+            self.down = false;
+            return Some(Action::GiveUp);
+        }
+        let initiate = self.policy.reachable && now >= attempt.next;
+        if initiate {
+            self.last_initiation = Some(now);
+            attempt.next = now + pause(now.saturating_sub(attempt.first), random);
+        }
+        self.attempt = Some(attempt);
+        initiate.then_some(Action::Initiate)
+    }
+
+    fn begin_attempt(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Option<Action> {
+        let probing = self.probe_due().is_some_and(|due| now >= due) && self.session.is_some();
+        let patience = match self.policy.keepalive {
+            Some(period) if probing => period.max(REKEY_TIMEOUT),
+            _ => DOWN_AFTER,
+        };
+        self.wanted = false;
+        self.unanswered = None;
+        self.last_initiation = Some(now);
+        self.attempt = Some(Attempt {
+            first: now,
+            next: now + pause(Duration::ZERO, random),
+            round_ends: now + patience,
+        });
+        Some(Action::Initiate)
+    }
+
+    /// When the silence of a peer that should speak is looked into.
+    fn probe_due(&self) -> Option<Duration> {
+        let period = self.policy.keepalive.filter(|_| self.policy.dialled)?;
+        Some(self.last_received + 2 * period)
+    }
+
+    fn handshake_due(&self) -> Option<Duration> {
+        let spaced = self
+            .last_initiation
+            .map_or(Duration::ZERO, |last| last + REKEY_TIMEOUT);
+        let wanted = self.wanted.then_some(Duration::ZERO);
+        let unanswered = self
+            .unanswered
+            .map(|since| since + ANSWER_WITHIN + REKEY_TIMEOUT);
+        let due = [wanted, unanswered, self.probe_due()]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(due.max(spaced))
+    }
+
+    fn keepalive_due(&self) -> Option<Duration> {
+        let periodic = self.policy.keepalive.map(|period| {
+            let due = self.last_sent.map_or(Duration::ZERO, |last| last + period);
+            if self.session.is_some() {
+                return due;
+            }
+            // Without a session it takes a handshake, and those keep their distance.
+            let spaced = self.last_initiation.map(|last| last + REKEY_TIMEOUT);
+            due.min(self.session_lost_due())
+                .max(spaced.unwrap_or_default())
+        });
+        let owed = self
+            .session
+            .and(self.owed)
+            .map(|since| since + ANSWER_WITHIN);
+        [periodic, owed].into_iter().flatten().min()
+    }
+
+    /// A dialled peer with a keepalive always has a session.
+    fn session_lost_due(&self) -> Duration {
+        if self.policy.dialled {
+            Duration::ZERO
+        } else {
+            Duration::MAX
+        }
+    }
+}
+
+/// The pause after an initiation, `trying` after the first one.
+fn pause(trying: Duration, random: &mut dyn FnMut() -> u32) -> Duration {
+    let jitter = |most: u32, random: &mut dyn FnMut() -> u32| {
+        Duration::from_millis(u64::from(random() % most))
+    };
+    if trying < ATTEMPT_FOR {
+        REKEY_TIMEOUT + jitter(334, random)
+    } else {
+        LATE_PAUSE + jitter(2000, random)
+    }
+}
+
+#[cfg(test)]
+#[path = "timers_tests.rs"]
+mod tests;
