@@ -44,4 +44,6 @@ pub struct PeerStatus {
     pub allowed_ips: Vec<Prefix>,
     /// Why the peer is down or has no endpoint, in words; `None` when nothing is wrong.
     pub trouble: Option<String>,
+    /// How often its key was seen in use from two endpoints in turn within 30 s.
+    pub in_turn: u64,
 }

@@ -1,0 +1,154 @@
+//! Where peers are dialled: names are resolved, and addresses tried one after the other.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seedwire_core::types::{Endpoint, Host, PublicKey};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::DeviceHandle;
+use crate::resolve::Resolve;
+
+/// The pause before a name that could not be resolved is tried again, first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The task that gives a device's peers their addresses: at first, and again whenever one is down.
+/// Between these nothing is resolved. While resolution fails the last address stays.
+pub struct Dialer {
+    device: DeviceHandle,
+    resolve: Arc<dyn Resolve>,
+    peers: HashMap<PublicKey, Target>,
+}
+
+/// Where one peer is dialled.
+#[derive(Default)]
+struct Target {
+    endpoints: Vec<Endpoint>,
+    /// The addresses of all endpoints, as they were resolved last, in order.
+    candidates: Vec<SocketAddr>,
+    current: Option<SocketAddr>,
+    rounds: u64,
+    /// How long after a failure the next try comes; `None`: nothing failed.
+    pause: Option<Duration>,
+}
+
+impl Dialer {
+    /// Starts the task, which ends with the device.
+    pub fn spawn(device: DeviceHandle, resolve: Arc<dyn Resolve>) -> JoinHandle<()> {
+        let dialer = Self {
+            device,
+            resolve,
+            peers: HashMap::new(),
+        };
+        tokio::spawn(dialer.run())
+    }
+
+    async fn run(mut self) {
+        let mut changes = self.device.changes();
+        while !self.device.is_stopped() {
+            changes.mark_unchanged();
+            self.look().await;
+            let pause = self.peers.values().filter_map(|target| target.pause).min();
+            // Unanswered rounds of a peer that stays down change no state, so they are looked for.
+            let pause = pause.unwrap_or(Duration::from_secs(5));
+            match tokio::time::timeout(pause, changes.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Finds the peers that need another address and dials them.
+    async fn look(&mut self) {
+        let dialled = self.device.dialled();
+        self.peers
+            .retain(|key, _| dialled.iter().any(|(dialled, ..)| dialled == key));
+        for (key, endpoints, rounds) in dialled {
+            let target = self.peers.entry(key).or_default();
+            let others = target.endpoints != endpoints;
+            if others {
+                *target = Target {
+                    endpoints,
+                    rounds,
+                    ..Target::default()
+                };
+            }
+            let unanswered = std::mem::replace(&mut target.rounds, rounds) != rounds;
+            if others || unanswered || target.pause.is_some() {
+                target.find(&*self.resolve).await;
+                if let Some(next) = target.next(unanswered) {
+                    self.device.dial(&key, next);
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Resolves all endpoints anew; those whose name can't be keep their last addresses.
+    async fn find(&mut self, resolve: &dyn Resolve) {
+        let mut found = Vec::new();
+        let mut failed = false;
+        for endpoint in &self.endpoints {
+            match &endpoint.host {
+                Host::Address(address) => found.push(SocketAddr::new(*address, endpoint.port)),
+                Host::Name(name) => match resolve.resolve(name).await {
+                    Ok(addresses) => {
+                        let port = endpoint.port;
+                        found.extend(addresses.iter().map(|a| SocketAddr::new(*a, port)));
+                    }
+                    Err(error) => {
+                        failed = true;
+                        if self.pause.is_none() {
+                            let cause = error.source.to_string();
+                            warn!(%name, cause, "endpoint not resolved; it is tried again");
+                        }
+                    }
+                },
+            }
+        }
+        if failed {
+            found.extend(
+                self.candidates
+                    .iter()
+                    .copied()
+                    .filter(|old| !found.contains(old))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        let mut unique = Vec::new();
+        for address in found {
+            if !unique.contains(&address) {
+                unique.push(address);
+            }
+        }
+        self.candidates = unique;
+        self.pause = failed.then(|| {
+            self.pause
+                .map_or(FIRST_PAUSE, |pause| (2 * pause).min(LONGEST_PAUSE))
+        });
+    }
+
+    /// The address to dial, when it is another one.
+    fn next(&mut self, unanswered: bool) -> Option<SocketAddr> {
+        let at = |address| {
+            self.candidates
+                .iter()
+                .position(|candidate| *candidate == address)
+        };
+        let current = self.current.and_then(at);
+        let next = match current {
+            Some(index) if unanswered => self.candidates[(index + 1) % self.candidates.len()],
+            Some(_) => return None,
+            None => *self.candidates.first()?,
+        };
+        if let Some(before) = self.current.replace(next).filter(|before| *before != next) {
+            info!(endpoint = %next, %before, "the next address of the peer is tried");
+        }
+        Some(next)
+    }
+}

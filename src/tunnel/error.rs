@@ -1,0 +1,49 @@
+use std::io;
+
+use seedwire_core::types::InterfaceName;
+
+/// Why the tunnel could not be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The TUN link could not be made.
+    #[error("failed to create the interface {name}")]
+    Create {
+        /// Its name.
+        name: InterfaceName,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The UDP sockets could not be bound.
+    #[error("failed to bind UDP port {port}")]
+    Bind {
+        /// The port; 0: any.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The socket of the configuration protocol could not be made.
+    #[error("failed to listen on {path}")]
+    Uapi {
+        /// The socket.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread or an event counter could not be had.
+    #[error("failed to start the tunnel's threads")]
+    Start(#[source] io::Error),
+}
+
+/// Why a tunnel ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A thread panicked; its name.
+    #[error("the thread {0} panicked")]
+    Panicked(String),
+    /// Somebody deleted the interface.
+    #[error("the interface {0} was deleted")]
+    InterfaceDeleted(InterfaceName),
+    /// Somebody deleted the socket of the configuration protocol; its path.
+    #[error("the socket {0} was deleted")]
+    SocketDeleted(String),
+}

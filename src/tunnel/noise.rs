@@ -1,0 +1,232 @@
+//! The protocol engine: boringtun's `noise` behind [`Engine`].
+//!
+//! What boringtun does by itself and the seam does not want is worked round here. It reads
+//! CLOCK_BOOTTIME and the system's randomness by itself, so `now` only decides how often it is
+//! made to look at its clock. Its own timers are run for what they expire and never for what they
+//! would send: [`PeerTimers`](seedwire_core::tunnel::PeerTimers) decides that, and its
+//! ConnectionExpired, after which it would stay silent for ever, means nothing here. Its queue for
+//! packets without a session is never used, and its limit on handshakes is switched off in favour
+//! of the one in front of all peers. Known and left: a replay window of 1024 packets; session
+//! numbers count up below 24 random bits; a changed key starts from nothing, so the time of the
+//! last handshake is forgotten.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boringtun::noise::errors::WireGuardError;
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Packet, Tunn, TunnResult};
+use boringtun::x25519;
+use seedwire_core::tunnel::{Engine, EngineError, HANDSHAKE_ROOM, Opened};
+use seedwire_core::types::{PresharedKey, PrivateKey, PublicKey};
+
+/// How often boringtun is made to look at its clock.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Handshakes a second, from everybody together, that are taken without a cookie.
+const WITHOUT_COOKIE: u64 = 500;
+
+/// The public key of a private key.
+pub(super) fn public_key(private: &PrivateKey) -> PublicKey {
+    let secret = x25519::StaticSecret::from(*private.as_bytes());
+    PublicKey::from_bytes(*x25519::PublicKey::from(&secret).as_bytes())
+}
+
+/// This host's side of every handshake.
+pub(super) struct Identity {
+    secret: x25519::StaticSecret,
+    public: x25519::PublicKey,
+    front: RateLimiter,
+    unlimited: Arc<RateLimiter>,
+}
+
+/// Who a datagram is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Addressee {
+    /// The peer with this index.
+    Index(u32),
+    /// The peer with this key.
+    Key(PublicKey),
+    /// Nobody yet: the first `length` bytes of the buffer ask the sender to prove its address.
+    Prove(usize),
+}
+
+impl Identity {
+    pub(super) fn new(private: &PrivateKey) -> Self {
+        let secret = x25519::StaticSecret::from(*private.as_bytes());
+        let public = x25519::PublicKey::from(&secret);
+        Self {
+            front: RateLimiter::new(&public, WITHOUT_COOKIE),
+            unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
+            secret,
+            public,
+        }
+    }
+
+    /// Who a handshake message is for; `None` for what is not authentic.
+    pub(super) fn dispatch(
+        &self,
+        from: IpAddr,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> Option<Addressee> {
+        self.front.reset_count();
+        match self.front.verify_packet(Some(from), datagram, out) {
+            Ok(Packet::HandshakeInit(message)) => {
+                let half = parse_handshake_anon(&self.secret, &self.public, &message).ok()?;
+                Some(Addressee::Key(PublicKey::from_bytes(
+                    half.peer_static_public,
+                )))
+            }
+            Ok(Packet::HandshakeResponse(message)) => {
+                Some(Addressee::Index(message.receiver_idx >> 8))
+            }
+            Ok(Packet::PacketCookieReply(message)) => {
+                Some(Addressee::Index(message.receiver_idx >> 8))
+            }
+            Ok(Packet::PacketData(message)) => Some(Addressee::Index(message.receiver_idx >> 8)),
+            Err(TunnResult::WriteToNetwork(cookie)) => Some(Addressee::Prove(cookie.len())),
+            Err(_) => None,
+        }
+    }
+}
+
+/// The index of the peer that a data message is for.
+pub(super) fn data_index(datagram: &[u8]) -> Option<u32> {
+    match datagram {
+        [4, 0, 0, 0, a, b, c, d, _, ..] if datagram.len() >= 32 => {
+            Some(u32::from_le_bytes([*a, *b, *c, *d]) >> 8)
+        }
+        _ => None,
+    }
+}
+
+/// One peer's handshakes and sessions.
+pub(super) struct Noise {
+    tunn: Tunn,
+    looked: Duration,
+    session: bool,
+    /// The session that we have answered for and that the peer has not used yet.
+    unconfirmed: Option<u32>,
+    spare: [u8; HANDSHAKE_ROOM],
+}
+
+impl Noise {
+    /// `index`: 24 bits that no other peer has.
+    pub(super) fn new(
+        identity: &Identity,
+        peer: &PublicKey,
+        preshared: Option<&PresharedKey>,
+        index: u32,
+    ) -> Self {
+        let tunn = Tunn::new(
+            identity.secret.clone(),
+            x25519::PublicKey::from(*peer.as_bytes()),
+            preshared.map(|key| *key.as_bytes()),
+            None,
+            index,
+            Some(Arc::clone(&identity.unlimited)),
+        );
+        Self {
+            tunn,
+            looked: Duration::ZERO,
+            session: false,
+            unconfirmed: None,
+            spare: [0; HANDSHAKE_ROOM],
+        }
+    }
+
+    fn look_at_clock(&mut self, now: Duration) {
+        if now.saturating_sub(self.looked) >= LOOK_AGAIN {
+            self.looked = now;
+            let _ = self.tunn.update_timers(&mut self.spare);
+            self.note_session();
+        }
+    }
+
+    fn note_session(&mut self) {
+        self.session = self.tunn.time_since_last_handshake().is_some();
+    }
+}
+
+impl Engine for Noise {
+    fn initiate(&mut self, now: Duration, out: &mut [u8]) -> Result<usize, EngineError> {
+        self.look_at_clock(now);
+        match self.tunn.format_handshake_initiation(out, true) {
+            TunnResult::WriteToNetwork(message) => Ok(message.len()),
+            _ => Err(EngineError::NoSession),
+        }
+    }
+
+    fn seal(&mut self, now: Duration, packet: &[u8], out: &mut [u8]) -> Result<usize, EngineError> {
+        self.look_at_clock(now);
+        if !self.session {
+            return Err(EngineError::NoSession);
+        }
+        match self.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(datagram) => Ok(datagram.len()),
+            _ => Err(EngineError::NoSession),
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Duration,
+        from: IpAddr,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> Result<Opened, EngineError> {
+        self.look_at_clock(now);
+        let length = match self.tunn.decapsulate(Some(from), datagram, out) {
+            TunnResult::WriteToNetwork(answer) => answer.len(),
+            TunnResult::WriteToTunnelV4(packet, _) => packet.len(),
+            TunnResult::WriteToTunnelV6(packet, _) => packet.len(),
+            TunnResult::Done => 0,
+            TunnResult::Err(error) => return Err(reason(&error)),
+        };
+        match datagram.first() {
+            Some(1) => {
+                self.unconfirmed = out
+                    .get(4..8)
+                    .and_then(|index| index.try_into().ok())
+                    .map(u32::from_le_bytes);
+                Ok(Opened::Initiation { length })
+            }
+            Some(2) => {
+                self.note_session();
+                Ok(Opened::Response { length })
+            }
+            Some(3) => Ok(Opened::Cookie),
+            _ => {
+                let used = datagram
+                    .get(4..8)
+                    .and_then(|index| index.try_into().ok())
+                    .map(u32::from_le_bytes);
+                let completes = self.unconfirmed.is_some() && used == self.unconfirmed;
+                if completes {
+                    self.unconfirmed = None;
+                    self.note_session();
+                }
+                Ok(Opened::Packet { length, completes })
+            }
+        }
+    }
+
+    fn has_session(&self) -> bool {
+        self.session
+    }
+}
+
+fn reason(error: &WireGuardError) -> EngineError {
+    match error {
+        WireGuardError::NoCurrentSession | WireGuardError::ConnectionExpired => {
+            EngineError::NoSession
+        }
+        WireGuardError::InvalidCounter
+        | WireGuardError::DuplicateCounter
+        | WireGuardError::WrongTai64nTimestamp => EngineError::Replayed,
+        _ => EngineError::NotAuthentic,
+    }
+}

@@ -1,0 +1,355 @@
+//! One peer: its engine, its timers and where it is.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use seedwire_core::tunnel::{
+    Action, Engine, HANDSHAKE_ROOM, OVERHEAD, Opened, PeerState, PeerTimers, Policy, Roaming,
+    packet,
+};
+use seedwire_core::types::PublicKey;
+use tracing::{debug, info, warn};
+
+use super::noise::Noise;
+use super::shared::{Earliest, Shared, lock};
+use super::udp::Place;
+
+/// The most packets, and the most bytes of all peers, that wait for a handshake.
+const MOST_STAGED: usize = 128;
+const MOST_STAGED_BYTES: usize = 4 << 20;
+
+/// A peer. The packet threads hold its lock for one run of packets at a time.
+pub(super) struct Peer {
+    pub(super) key: PublicKey,
+    /// 24 random bits; its sessions carry them above a session number.
+    pub(super) index: u32,
+    state: AtomicU8,
+    due: Earliest,
+    pub(super) received: AtomicU64,
+    pub(super) transmitted: AtomicU64,
+    pub(super) live: Mutex<Live>,
+}
+
+/// What changes as packets pass.
+pub(super) struct Live {
+    pub(super) name: String,
+    /// Absent while this host has no private key, and once the peer is removed.
+    pub(super) engine: Option<Noise>,
+    pub(super) timers: PeerTimers,
+    pub(super) place: Option<Place>,
+    pub(super) last_handshake: Option<SystemTime>,
+    pub(super) took: Option<Duration>,
+    pub(super) roaming: Roaming,
+    /// How often the key was seen in use from two endpoints in turn.
+    pub(super) in_turn: u64,
+    staged: VecDeque<Vec<u8>>,
+}
+
+impl Peer {
+    pub(super) fn new(name: String, key: PublicKey, index: u32, now: Duration) -> Self {
+        Self {
+            key,
+            index,
+            state: AtomicU8::new(PeerState::Idle as u8),
+            due: Earliest::never(),
+            received: AtomicU64::new(0),
+            transmitted: AtomicU64::new(0),
+            live: Mutex::new(Live {
+                name,
+                engine: None,
+                timers: PeerTimers::new(Policy::default(), now),
+                place: None,
+                last_handshake: None,
+                took: None,
+                roaming: Roaming::default(),
+                in_turn: 0,
+                staged: VecDeque::new(),
+            }),
+        }
+    }
+
+    pub(super) fn state(&self) -> PeerState {
+        match self.state.load(Ordering::Relaxed) {
+            state if state == PeerState::Up as u8 => PeerState::Up,
+            state if state == PeerState::Down as u8 => PeerState::Down,
+            _ => PeerState::Idle,
+        }
+    }
+
+    /// The time that was asked for has come.
+    pub(super) fn on_due(&self, shared: &Shared) {
+        self.due.reset();
+        self.service(shared, &mut lock(&self.live), shared.now());
+    }
+
+    /// Starts a handshake unless a session stands.
+    pub(super) fn wake(&self, shared: &Shared) {
+        let mut live = lock(&self.live);
+        if live
+            .engine
+            .as_ref()
+            .is_some_and(|engine| !engine.has_session())
+        {
+            live.timers.want_session();
+            self.service(shared, &mut live, shared.now());
+        }
+    }
+
+    /// Does what the timers ask for, and tells of a change of state.
+    pub(super) fn service(&self, shared: &Shared, live: &mut Live, now: Duration) {
+        if live.engine.is_some() {
+            let mut random = || getrandom::u32().unwrap_or_default();
+            while let Some(action) = live.timers.poll(now, &mut random) {
+                match action {
+                    Action::Initiate => self.initiate(shared, live, now),
+                    Action::Keepalive => self.seal_and_send(shared, live, now, &[]),
+                    Action::GiveUp => live.drop_staged(shared),
+                }
+            }
+        }
+        self.after(shared, live);
+    }
+
+    fn after(&self, shared: &Shared, live: &Live) {
+        if live.engine.is_none() {
+            return;
+        }
+        if let Some(at) = live.timers.deadline()
+            && self.due.lower(at)
+        {
+            shared.schedule.add(at, self.index);
+        }
+        let state = live.timers.state();
+        let before = self.state();
+        if state != before {
+            self.state.store(state as u8, Ordering::Relaxed);
+            self.tell(live, state);
+            shared.tick();
+        }
+    }
+
+    fn tell(&self, live: &Live, state: PeerState) {
+        let endpoint = live.place.map(|place| place.address.to_string());
+        let endpoint = endpoint.unwrap_or_else(|| "none".to_owned());
+        let peer = live.name.as_str();
+        match state {
+            PeerState::Up => {
+                let took = live.took.map_or(0, |took| took.as_millis() as u64);
+                info!(peer, %endpoint, handshake_ms = took, "peer is up");
+            }
+            PeerState::Down => {
+                warn!(peer, %endpoint, "peer is down: handshakes are not answered");
+            }
+            PeerState::Idle => info!(peer, "peer is idle"),
+        }
+    }
+
+    fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration) {
+        let mut message = [0; HANDSHAKE_ROOM];
+        let Some(engine) = &mut live.engine else {
+            return;
+        };
+        if live.timers.state() == PeerState::Down
+            && let Some(place) = &mut live.place
+        {
+            // The way may have changed; the kernel chooses the source anew.
+            place.source = None;
+        }
+        match engine.initiate(now, &mut message) {
+            Ok(length) => self.send(shared, live, &message[..length], length),
+            Err(error) => debug!(peer = live.name, %error, "no handshake initiation"),
+        }
+    }
+
+    /// Seals one packet (empty: a keepalive) and sends it; for what is not a run of packets.
+    fn seal_and_send(&self, shared: &Shared, live: &mut Live, now: Duration, packet: &[u8]) {
+        let mut datagram = vec![0; packet.len() + OVERHEAD];
+        let Some(engine) = &mut live.engine else {
+            return;
+        };
+        if let Ok(length) = engine.seal(now, packet, &mut datagram) {
+            live.timers.on_sent(now, !packet.is_empty());
+            self.send(shared, live, &datagram[..length], length);
+        }
+    }
+
+    /// Sends sealed datagrams of `segment` bytes each, the last of which may be shorter.
+    pub(super) fn send(&self, shared: &Shared, live: &mut Live, payload: &[u8], segment: usize) {
+        let udp = shared.udp.load();
+        let (Some(udp), Some(place)) = (udp.as_ref(), &mut live.place) else {
+            return;
+        };
+        let mut sent = udp.send(place, payload, segment);
+        if sent.is_err() && place.source.take().is_some() {
+            // The source address may be gone.
+            sent = udp.send(place, payload, segment);
+        }
+        match sent {
+            Ok(()) => {
+                let length = payload.len() as u64;
+                self.transmitted.fetch_add(length, Ordering::Relaxed);
+            }
+            Err(error) => debug!(peer = live.name, %error, "datagram not sent"),
+        }
+    }
+
+    /// Sends a run of inner packets. `packets` gives one after the other; each is sealed into
+    /// `out`, side by side with those of its length.
+    pub(super) fn transmit(
+        &self,
+        shared: &Shared,
+        inner: &mut [u8],
+        length: usize,
+        out: &mut [u8],
+    ) {
+        let now = shared.now();
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let Some(engine) = &mut live.engine else {
+            return;
+        };
+        let padded = packet::padded(length, shared.mtu);
+        inner[length..padded].fill(0);
+        match engine.seal(now, &inner[..padded], out) {
+            Ok(sealed) => {
+                live.timers.on_sent(now, true);
+                self.send(shared, live, &out[..sealed], sealed);
+                self.after(shared, live);
+            }
+            Err(_) => {
+                live.stage(shared, &inner[..padded]);
+                live.timers.want_session();
+                self.service(shared, live, now);
+            }
+        }
+    }
+
+    /// Takes an authentic-looking datagram; returns the length of the inner packet in `out`.
+    pub(super) fn receive(
+        &self,
+        shared: &Shared,
+        from: Place,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> usize {
+        let now = shared.now();
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let Some(engine) = &mut live.engine else {
+            return 0;
+        };
+        let opened = match engine.open(now, from.address.ip(), datagram, out) {
+            Ok(opened) => opened,
+            Err(error) => {
+                debug!(peer = live.name, %error, "datagram dropped");
+                return 0;
+            }
+        };
+        self.received
+            .fetch_add(datagram.len() as u64, Ordering::Relaxed);
+        if opened != Opened::Cookie {
+            live.moved_to(from, now);
+        }
+        match opened {
+            Opened::Packet { length, completes } => {
+                live.timers.on_received(now, length > 0);
+                if completes {
+                    live.last_handshake = Some(SystemTime::now());
+                    live.took = None;
+                    live.timers.on_handshake(now, false);
+                    self.flush(shared, live, now);
+                    self.service(shared, live, now);
+                } else {
+                    self.after(shared, live);
+                }
+                length
+            }
+            Opened::Initiation { length } => {
+                live.timers.on_received(now, false);
+                self.send(shared, live, &out[..length], length);
+                self.after(shared, live);
+                0
+            }
+            Opened::Response { length } => {
+                let began = live.timers.last_initiation();
+                live.took = began.map(|began| now.saturating_sub(began));
+                live.last_handshake = Some(SystemTime::now());
+                live.timers.on_handshake(now, true);
+                live.timers.on_sent(now, false);
+                self.send(shared, live, &out[..length], length);
+                self.flush(shared, live, now);
+                self.service(shared, live, now);
+                0
+            }
+            Opened::Cookie => 0,
+        }
+    }
+
+    fn flush(&self, shared: &Shared, live: &mut Live, now: Duration) {
+        while let Some(packet) = live.unstage(shared) {
+            self.seal_and_send(shared, live, now, &packet);
+        }
+    }
+}
+
+impl Live {
+    fn stage(&mut self, shared: &Shared, packet: &[u8]) {
+        while self.staged.len() >= MOST_STAGED {
+            self.unstage(shared);
+        }
+        let all = shared.staged.fetch_add(packet.len(), Ordering::Relaxed);
+        if all + packet.len() > MOST_STAGED_BYTES {
+            shared.staged.fetch_sub(packet.len(), Ordering::Relaxed);
+        } else {
+            self.staged.push_back(packet.to_vec());
+        }
+    }
+
+    fn unstage(&mut self, shared: &Shared) -> Option<Vec<u8>> {
+        let packet = self.staged.pop_front()?;
+        shared.staged.fetch_sub(packet.len(), Ordering::Relaxed);
+        Some(packet)
+    }
+
+    pub(super) fn drop_staged(&mut self, shared: &Shared) {
+        while self.unstage(shared).is_some() {}
+    }
+
+    /// Something authentic came from there.
+    fn moved_to(&mut self, to: Place, now: Duration) {
+        let from = self.place.replace(to).map(|place| place.address);
+        if from.is_none() {
+            self.note_reachable(now);
+        }
+        let Some(from) = from.filter(|from| *from != to.address) else {
+            return;
+        };
+        let (peer, endpoint) = (self.name.as_str(), to.address);
+        if self.roaming.on_move(from, to.address, now) {
+            self.in_turn += 1;
+            warn!(peer, %endpoint, other = %from, "one key is used from two endpoints in turn");
+        } else {
+            info!(peer, %endpoint, before = %from, "endpoint changed");
+        }
+    }
+
+    /// Sends to this address from now on.
+    pub(super) fn place_at(&mut self, address: SocketAddr, now: Duration) {
+        self.place = Some(Place {
+            address,
+            source: None,
+        });
+        self.note_reachable(now);
+    }
+
+    fn note_reachable(&mut self, now: Duration) {
+        let policy = Policy {
+            reachable: self.place.is_some(),
+            ..self.timers.policy()
+        };
+        self.timers.set_policy(policy, now);
+    }
+}

@@ -1,0 +1,123 @@
+//! A whole configuration, as the configuration file gives it, and what became of it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use seedwire_core::config;
+use seedwire_core::tunnel::{PeerState, PeerStatus};
+use seedwire_core::types::{PrivateKey, PublicKey};
+
+use super::error::TunnelError;
+use super::shared::{Shared, lock};
+use super::state::{Entry, State};
+
+/// The whole configuration of a device.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The identity.
+    pub private_key: PrivateKey,
+    /// The UDP port; `None`: chosen by the kernel, and kept from then on.
+    pub listen_port: Option<u16>,
+    /// The mark on the tunnel's own packets; 0: none.
+    pub fwmark: u32,
+    /// The peers.
+    pub peers: Vec<config::Peer>,
+}
+
+/// See [`DeviceHandle::set`](super::DeviceHandle::set).
+pub(super) fn apply(shared: &Shared, settings: &Settings) -> Result<Vec<String>, TunnelError> {
+    let mut state = lock(&shared.state);
+    state.bind(shared, settings.listen_port.unwrap_or(0), settings.fwmark)?;
+    state.set_private_key(shared, Some(settings.private_key.clone()));
+    let wanted: BTreeSet<PublicKey> = settings.peers.iter().map(|peer| peer.public_key).collect();
+    let gone: Vec<_> = state
+        .entries
+        .keys()
+        .filter(|key| !wanted.contains(key))
+        .copied()
+        .collect();
+    for key in gone {
+        state.remove_peer(shared, &key);
+    }
+    for peer in &settings.peers {
+        apply_peer(shared, &mut state, peer);
+    }
+    // After all were given theirs, so that a prefix that moved is taken from nobody.
+    for peer in &settings.peers {
+        let wanted: BTreeSet<_> = peer.allowed_ips.iter().copied().collect();
+        let held = state.entries.get(&peer.public_key);
+        let held = held
+            .map(|entry| entry.allowed_ips.clone())
+            .unwrap_or_default();
+        for prefix in held.difference(&wanted) {
+            state.take(&peer.public_key, *prefix);
+        }
+    }
+    state.publish(shared);
+    Ok(std::mem::take(&mut state.foreign_changes)
+        .into_iter()
+        .collect())
+}
+
+fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer) {
+    let key = peer.public_key;
+    let entry = state.add_peer(shared, key, &peer.name);
+    lock(&entry.peer.live).name.clone_from(&peer.name);
+    let moved = entry.endpoints != peer.endpoints;
+    entry.endpoints.clone_from(&peer.endpoints);
+    entry.set_policy(shared, peer.keepalive);
+    if moved
+        && let Some(first) = peer
+            .endpoints
+            .first()
+            .and_then(|first| first.socket_address())
+    {
+        entry.set_endpoint(shared, first);
+    }
+    state.set_preshared_key(shared, &key, peer.preshared_key.clone());
+    for prefix in &peer.allowed_ips {
+        state.give(&key, *prefix);
+    }
+}
+
+/// See [`DeviceHandle::peers`](super::DeviceHandle::peers).
+pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
+    let state = lock(&shared.state);
+    state
+        .entries
+        .values()
+        .map(|entry| status(shared, entry))
+        .collect()
+}
+
+fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
+    let peer = &entry.peer;
+    let live = lock(&peer.live);
+    let state = peer.state();
+    let in_turn = live.roaming.in_turn(shared.now());
+    let trouble = if let Some((one, other)) = in_turn {
+        Some(format!("one key is used from {one} and {other} in turn"))
+    } else if live.place.is_none() && !entry.endpoints.is_empty() {
+        Some("no endpoint could be resolved yet".to_owned())
+    } else if state == PeerState::Down {
+        let to = live.place.map(|place| place.address);
+        to.map(|to| format!("handshakes to {to} are not answered"))
+    } else {
+        None
+    };
+    PeerStatus {
+        name: live.name.clone(),
+        public_key: peer.key,
+        state,
+        dialled: !entry.endpoints.is_empty(),
+        endpoint: live.place.map(|place| place.address),
+        keepalive: entry.keepalive,
+        last_handshake: live.last_handshake,
+        handshake_took: live.took,
+        received: peer.received.load(Ordering::Relaxed),
+        transmitted: peer.transmitted.load(Ordering::Relaxed),
+        allowed_ips: entry.allowed_ips.iter().copied().collect(),
+        trouble,
+        in_turn: live.in_turn,
+    }
+}

@@ -1,0 +1,241 @@
+//! The configuration of a device, as it stands: changed under one lock, then published to the
+//! packet threads as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seedwire_core::tunnel::{AllowedIps, Policy};
+use seedwire_core::types::{Endpoint, Prefix, PresharedKey, PrivateKey, PublicKey};
+
+use super::error::TunnelError;
+use super::noise::{self, Identity, Noise};
+use super::peer::Peer;
+use super::shared::{Shared, Table, lock};
+use super::udp::Udp;
+
+/// The configuration of a device.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) private_key: Option<PrivateKey>,
+    identity: Option<Arc<Identity>>,
+    public_key: Option<PublicKey>,
+    /// The port asked for; 0: any.
+    listen_port: u16,
+    pub(super) fwmark: u32,
+    pub(super) entries: BTreeMap<PublicKey, Entry>,
+    allowed: AllowedIps<u32>,
+    /// What was changed by others than [`Device::set`](super::Device::set) since its last call.
+    pub(super) foreign_changes: BTreeSet<String>,
+}
+
+/// A peer, as it was configured.
+pub(super) struct Entry {
+    pub(super) peer: Arc<Peer>,
+    pub(super) preshared_key: Option<PresharedKey>,
+    /// Where it is to be reached, best first; empty for a peer that calls us or was set by wg(8).
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) keepalive: Option<Duration>,
+    pub(super) allowed_ips: BTreeSet<Prefix>,
+}
+
+impl State {
+    /// Makes what stands known to the packet threads.
+    pub(super) fn publish(&self, shared: &Shared) {
+        let peers = self.entries.values().map(|entry| Arc::clone(&entry.peer));
+        let table = Table {
+            identity: self.identity.clone(),
+            allowed: self.allowed.clone(),
+            by_index: peers.clone().map(|peer| (peer.index, peer)).collect(),
+            by_key: peers.map(|peer| (peer.key, peer)).collect(),
+        };
+        shared.table.store(Arc::new(table));
+        let now = shared.now();
+        for entry in self.entries.values() {
+            entry.peer.service(shared, &mut lock(&entry.peer.live), now);
+        }
+        shared.tick();
+    }
+
+    /// Whether a peer with this key would be ourselves.
+    pub(super) fn is_own_key(&self, key: &PublicKey) -> bool {
+        self.public_key.as_ref() == Some(key)
+    }
+
+    pub(super) fn set_private_key(&mut self, shared: &Shared, key: Option<PrivateKey>) {
+        if self.private_key == key {
+            return;
+        }
+        self.public_key = key.as_ref().map(noise::public_key);
+        self.identity = key.as_ref().map(|key| Arc::new(Identity::new(key)));
+        self.private_key = key;
+        if let Some(own) = self.public_key {
+            self.remove_peer(shared, &own);
+        }
+        for entry in self.entries.values() {
+            entry.renew_engine(shared, self.identity.as_deref());
+        }
+    }
+
+    /// Binds the sockets where the port or the mark is another one, or none is bound yet.
+    pub(super) fn bind(
+        &mut self,
+        shared: &Shared,
+        port: u16,
+        fwmark: u32,
+    ) -> Result<(), TunnelError> {
+        let bound = shared.udp.load();
+        if bound.is_some() && port == self.listen_port && fwmark == self.fwmark {
+            return Ok(());
+        }
+        let keeps_port = bound.as_ref().filter(|_| port == self.listen_port);
+        let wanted = keeps_port.map_or(port, |udp| udp.port());
+        // The old sockets hold the port that the new ones want.
+        let same = bound.as_ref().is_some_and(|udp| udp.port() == wanted);
+        drop(bound);
+        let old = shared.udp.swap(None).filter(|_| same);
+        if let Some(old) = old {
+            let marked = old.set_mark(fwmark);
+            shared.udp.store(Some(old));
+            marked.map_err(|source| TunnelError::Bind {
+                port: wanted,
+                source,
+            })?;
+        } else {
+            let udp = Udp::bind(wanted, fwmark).map_err(|source| TunnelError::Bind {
+                port: wanted,
+                source,
+            })?;
+            shared.udp.store(Some(Arc::new(udp)));
+            let _ = shared.rebound.write(1);
+        }
+        self.listen_port = port;
+        self.fwmark = fwmark;
+        Ok(())
+    }
+
+    pub(super) fn listen_port(&self) -> u16 {
+        self.listen_port
+    }
+
+    /// Adds a peer without anything, or finds the one that is there.
+    pub(super) fn add_peer(&mut self, shared: &Shared, key: PublicKey, name: &str) -> &mut Entry {
+        let identity = self.identity.as_deref();
+        self.entries.entry(key).or_insert_with(|| {
+            let table = shared.table.load();
+            let index = loop {
+                // Twice the same within one transaction is as unlikely as a guess.
+                let index = getrandom::u32().unwrap_or_default() >> 8;
+                if index != 0 && !table.by_index.contains_key(&index) {
+                    break index;
+                }
+            };
+            let entry = Entry {
+                peer: Arc::new(Peer::new(name.to_owned(), key, index, shared.now())),
+                preshared_key: None,
+                endpoints: Vec::new(),
+                keepalive: None,
+                allowed_ips: BTreeSet::new(),
+            };
+            entry.renew_engine(shared, identity);
+            entry
+        })
+    }
+
+    pub(super) fn remove_peer(&mut self, shared: &Shared, key: &PublicKey) {
+        if let Some(entry) = self.entries.remove(key) {
+            for prefix in &entry.allowed_ips {
+                self.allowed.remove(*prefix);
+            }
+            let mut live = lock(&entry.peer.live);
+            live.engine = None;
+            live.drop_staged(shared);
+        }
+    }
+
+    pub(super) fn set_preshared_key(
+        &mut self,
+        shared: &Shared,
+        key: &PublicKey,
+        psk: Option<PresharedKey>,
+    ) {
+        let identity = self.identity.clone();
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.preshared_key != psk
+        {
+            entry.preshared_key = psk;
+            entry.renew_engine(shared, identity.as_deref());
+        }
+    }
+
+    /// Gives the prefix to the peer, whoever had it.
+    pub(super) fn give(&mut self, key: &PublicKey, prefix: Prefix) {
+        let Some(index) = self.entries.get(key).map(|entry| entry.peer.index) else {
+            return;
+        };
+        let before = self.allowed.insert(prefix, index);
+        if before.is_some_and(|before| before != index) {
+            let mut others = self.entries.values_mut();
+            if let Some(other) = others.find(|entry| Some(entry.peer.index) == before) {
+                other.allowed_ips.remove(&prefix);
+            }
+        }
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.allowed_ips.insert(prefix);
+        }
+    }
+
+    /// Takes the prefix from the peer, where it has it.
+    pub(super) fn take(&mut self, key: &PublicKey, prefix: Prefix) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.allowed_ips.remove(&prefix)
+        {
+            self.allowed.remove(prefix);
+        }
+    }
+
+    pub(super) fn take_all(&mut self, key: &PublicKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            for prefix in std::mem::take(&mut entry.allowed_ips) {
+                self.allowed.remove(prefix);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn renew_engine(&self, shared: &Shared, identity: Option<&Identity>) {
+        let mut live = lock(&self.peer.live);
+        let peer = &self.peer;
+        live.engine = identity.map(|identity| {
+            Noise::new(identity, &peer.key, self.preshared_key.as_ref(), peer.index)
+        });
+        live.timers.on_keys_changed();
+        if live.engine.is_none() {
+            live.drop_staged(shared);
+        }
+    }
+
+    /// Takes over the keepalive and who calls whom.
+    pub(super) fn set_policy(&mut self, shared: &Shared, keepalive: Option<Duration>) {
+        self.keepalive = keepalive;
+        let mut live = lock(&self.peer.live);
+        let policy = Policy {
+            keepalive,
+            dialled: !self.endpoints.is_empty(),
+            reachable: live.place.is_some(),
+        };
+        live.timers.set_policy(policy, shared.now());
+    }
+
+    /// Sends to this address from now on, and tries it at once.
+    pub(super) fn set_endpoint(&self, shared: &Shared, address: SocketAddr) {
+        let mut live = lock(&self.peer.live);
+        if live.place.is_none_or(|place| place.address != address) {
+            let now = shared.now();
+            live.place_at(address, now);
+            live.timers.redial();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The two packet threads: out of the TUN into UDP, and out of UDP into the TUN.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use seedwire_core::tunnel::{OVERHEAD, packet};
+use tracing::debug;
+
+use super::error::Failure;
+use super::noise::{Addressee, data_index};
+use super::shared::Shared;
+use super::udp::{self, Place, Received};
+
+/// Room for the longest IP packet with its padding, sealed.
+const ROOM: usize = 65536 + 16 + OVERHEAD;
+
+/// How many packets are taken before the other sources get their turn.
+const RUN: usize = 64;
+
+/// Takes inner packets and sends them to their peers.
+pub(super) fn run_egress(shared: &Shared) {
+    let mut inner = vec![0; ROOM];
+    let mut out = vec![0; ROOM];
+    while wait(shared, &[shared.tun.as_fd()]) {
+        for _ in 0..RUN {
+            match shared.tun.read(&mut inner) {
+                Ok(length) => egress(shared, &mut inner, length, &mut out),
+                Err(error) if is_nothing(&error) => break,
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                    shared.fail(Failure::InterfaceDeleted(shared.name.clone()));
+                    return;
+                }
+                Err(error) => {
+                    debug!(%error, "no packet from the interface");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn egress(shared: &Shared, inner: &mut [u8], length: usize, out: &mut [u8]) {
+    let table = shared.table.load();
+    let to = packet::destination(&inner[..length]);
+    if let Some(peer) = to.and_then(|to| table.peer_of(to)) {
+        peer.transmit(shared, inner, length, out);
+    }
+}
+
+/// Takes datagrams and hands what is in them to the TUN.
+pub(super) fn run_ingress(shared: &Shared) {
+    let mut buffer = vec![0; ROOM];
+    let mut out = vec![0; ROOM];
+    loop {
+        let udp = shared.udp.load_full();
+        let sockets = udp.iter().flat_map(|udp| udp.sockets()).flatten();
+        let sockets: Vec<_> = sockets.chain([shared.rebound.as_fd()]).collect();
+        if !wait(shared, &sockets) {
+            return;
+        }
+        for socket in udp.iter().flat_map(|udp| udp.sockets()).flatten() {
+            for _ in 0..RUN {
+                match udp::receive(socket, &mut buffer) {
+                    Ok(received) => ingress(shared, &buffer, received, &mut out),
+                    Err(error) if is_nothing(&error) => break,
+                    // Such as an ICMP error for something that was sent before.
+                    Err(error) => debug!(%error, "no datagram"),
+                }
+            }
+        }
+        let same = |udp: &Arc<udp::Udp>| {
+            shared
+                .udp
+                .load()
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, udp))
+        };
+        if !udp.as_ref().is_some_and(same) {
+            // Empties the counter that said so.
+            let _ = shared.rebound.read();
+        }
+    }
+}
+
+fn ingress(shared: &Shared, buffer: &[u8], received: Received, out: &mut [u8]) {
+    for datagram in buffer[..received.length].chunks(received.segment) {
+        take(shared, received.from, datagram, out);
+    }
+}
+
+fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) {
+    let table = shared.table.load();
+    let peer = if let Some(index) = data_index(datagram) {
+        table.by_index.get(&index)
+    } else {
+        let identity = table.identity.as_ref();
+        let address = from.address.ip();
+        match identity.and_then(|identity| identity.dispatch(address, datagram, out)) {
+            Some(Addressee::Index(index)) => table.by_index.get(&index),
+            Some(Addressee::Key(key)) => table.by_key.get(&key),
+            Some(Addressee::Prove(length)) => {
+                if let Some(udp) = shared.udp.load().as_ref() {
+                    let _ = udp.send(&from, &out[..length], length);
+                }
+                None
+            }
+            None => None,
+        }
+    };
+    let Some(peer) = peer else {
+        return;
+    };
+    let length = peer.receive(shared, from, datagram, out);
+    let inner = &out[..length];
+    let owner = packet::source(inner).and_then(|source| table.peer_of(source));
+    if owner.is_some_and(|owner| Arc::ptr_eq(owner, peer)) {
+        // EIO while the interface is down, as any packet is lost then.
+        if let Err(error) = shared.tun.write(&[IoSlice::new(inner)]) {
+            debug!(%error, "packet not taken by the interface");
+        }
+    }
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Waits until one of these is readable; false once the device stops.
+pub(super) fn wait(shared: &Shared, readable: &[std::os::fd::BorrowedFd<'_>]) -> bool {
+    let mut all = [const { None }; 8];
+    let sources = readable.iter().copied().chain([shared.stop.as_fd()]);
+    let mut count = 0;
+    for (slot, source) in all.iter_mut().zip(sources) {
+        *slot = Some(PollFd::new(source, PollFlags::POLLIN));
+        count += 1;
+    }
+    let mut all =
+        all.map(|slot| slot.unwrap_or(PollFd::new(shared.stop.as_fd(), PollFlags::POLLIN)));
+    // An interrupted wait is one that found nothing.
+    let _ = poll(&mut all[..count], PollTimeout::NONE);
+    !shared.is_stopping()
+}

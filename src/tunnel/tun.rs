@@ -1,0 +1,73 @@
+//! The TUN device: how inner packets come and go.
+#![allow(unsafe_code)] // TUNSETIFF and the like exist only as ioctls.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use seedwire_core::types::InterfaceName;
+
+/// A TUN link that lives as long as this.
+pub(super) struct Tun {
+    fd: OwnedFd,
+}
+
+impl Tun {
+    /// Makes the link and sets its MTU.
+    pub(super) fn create(name: &InterfaceName, mtu: u16) -> io::Result<Self> {
+        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = open("/dev/net/tun", flags, Mode::empty())?;
+        let mut request = request(name);
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &mut request)?;
+        set_mtu(name, mtu)?;
+        Ok(Self { fd })
+    }
+
+    /// Takes the next packet from the link; `WouldBlock` when there is none.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(&self.fd, buffer)?)
+    }
+
+    /// Hands a packet to the link.
+    pub(super) fn write(&self, packet: &[IoSlice<'_>]) -> io::Result<()> {
+        nix::sys::uio::writev(&self.fd, packet)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn set_mtu(name: &InterfaceName, mtu: u16) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let mut request = request(name);
+    request.ifr_ifru.ifru_mtu = libc::c_int::from(mtu);
+    ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU, &mut request)?;
+    // A burst of small packets must not be lost before the reading thread runs.
+    request.ifr_ifru.ifru_mtu = 1000;
+    ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &mut request)
+}
+
+fn request(name: &InterfaceName) -> libc::ifreq {
+    // SAFETY: an ifreq is plain data, for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // A name has 15 bytes at most, so the zero that ends it stays.
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+fn ioctl(fd: RawFd, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: each number that is passed here takes a pointer to an ifreq, and the kernel keeps
+    // none of it after the call.
+    match unsafe { libc::ioctl(fd, number, std::ptr::from_mut(request)) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
