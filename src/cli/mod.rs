@@ -59,6 +59,7 @@ enum Command {
     Corefile(corefile::Corefile),
     Status(Status),
     Demo(demo::Demo),
+    Device(device::Device),
     Completions(completions::Completions),
 }
 
@@ -76,6 +77,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Corefile(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Demo(command) => command.run(),
+        Command::Device(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match done {

@@ -55,9 +55,9 @@ impl Dialer {
             let pause = self.peers.values().filter_map(|target| target.pause).min();
             // Unanswered rounds of a peer that stays down change no state, so they are looked for.
             let pause = pause.unwrap_or(Duration::from_secs(5));
-            match tokio::time::timeout(pause, changes.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
+            let changed = tokio::time::timeout(pause, changes.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
+                return;
             }
         }
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-
 const BUFFER: usize = 4 << 20;
 
 /// Where a peer is: its address, and which of ours it was reached from.
