@@ -7,10 +7,10 @@ use crate::config::written::Root;
 use crate::types::Host;
 
 /// A socket that would be bound.
-struct Listener<'a> {
-    address: SocketAddr,
+pub(super) struct Listener<'a> {
+    pub(super) address: SocketAddr,
     /// Where it is written; the default of control.http is not.
-    place: Option<&'a Place>,
+    pub(super) place: Option<&'a Place>,
     /// Whether an unspecified IPv6 address takes IPv4 too.
     both_families: bool,
 }
@@ -42,7 +42,8 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     loops(root, reader);
 }
 
-fn listeners(root: &Root) -> Vec<Listener<'_>> {
+/// Every TCP socket that the configuration asks for.
+pub(super) fn listeners(root: &Root) -> Vec<Listener<'_>> {
     let one = |address, place, both_families| Listener {
         address,
         place,

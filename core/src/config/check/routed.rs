@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use super::items;
+use super::listen::listeners;
 use super::tunnel::own_addresses;
 use crate::config::meaning::MAIN_TABLE;
 use crate::config::model::Upstream;
@@ -8,7 +9,8 @@ use crate::config::read::{Place, Reader};
 use crate::config::written::{Root, Routes, Tunnel};
 use crate::types::{Host, Prefix};
 
-/// Rejects what must be reached outside of the tunnel and would be routed into it.
+/// Rejects what lies outside of the tunnel and would be routed into it: endpoints, general
+/// upstreams, and this host's own addresses that something listens on.
 ///
 /// Under `routes: auto` a prefix that holds an endpoint, or everything, goes to a private table
 /// with a rule that lets marked packets pass by; nothing in it is rejected. A route in a table
@@ -37,6 +39,17 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     for upstream in general.unwrap_or_default() {
         if let Upstream::Address(address) = upstream.value {
             reject(address.ip(), &upstream.place, reader);
+        }
+    }
+    // Answers to the clients beside such an address would go into the tunnel.
+    for listener in listeners(root) {
+        let ip = listener.address.ip();
+        let own = own_addresses(tunnel).iter();
+        let in_tunnel = own.map(|at| at.value.address()).any(|own| own == ip);
+        if let Some(place) = listener.place
+            && !in_tunnel
+        {
+            reject(ip, place, reader);
         }
     }
 }
