@@ -2,6 +2,7 @@
 
 mod bad_configurations;
 mod commands;
+mod control;
 mod demo;
 mod deploy;
 mod examples;
