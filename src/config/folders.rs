@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 pub(super) struct Folders {
     inotify: AsyncFd<Handle>,
     watched: BTreeMap<PathBuf, WatchDescriptor>,
+    incomplete: bool,
 }
 
 /// An [`Inotify`] as [`AsyncFd`] takes it.
@@ -39,6 +40,7 @@ impl Folders {
         Ok(Self {
             inotify,
             watched: BTreeMap::new(),
+            incomplete: false,
         })
     }
 
@@ -46,10 +48,14 @@ impl Folders {
     pub(super) fn watch(&mut self, folders: impl Iterator<Item = PathBuf>) {
         let inotify = &self.inotify.get_ref().0;
         let mut watched = BTreeMap::new();
+        self.incomplete = false;
         for folder in folders {
             // The same descriptor where the folder is watched already.
-            if let Ok(descriptor) = inotify.add_watch(&folder, events()) {
-                watched.insert(folder, descriptor);
+            match inotify.add_watch(&folder, events()) {
+                Ok(descriptor) => {
+                    watched.insert(folder, descriptor);
+                }
+                Err(_) => self.incomplete = true,
             }
         }
         let kept: BTreeSet<i32> = watched.values().map(|wd| wd.as_raw()).collect();
@@ -60,6 +66,11 @@ impl Folders {
             }
         }
         self.watched = watched;
+    }
+
+    /// Whether a folder could not be watched.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Waits until something happens in a folder, and says whether a folder itself went.

@@ -19,6 +19,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the files are read in any case: for what inotify does not tell, such as a change
 /// behind a symlink into another folder or on a network file system.
 const READ_EVERY: Duration = Duration::from_secs(10);
+/// How often they are read while a folder is not there, which only that finds back.
+const READ_EVERY_WITHOUT_FOLDER: Duration = Duration::from_secs(1);
 /// What is read of a file; more is no configuration.
 const READ_LIMIT: u64 = 16 << 20;
 
@@ -118,7 +120,13 @@ impl Watcher {
     /// Reads every file and says whether one is other than it was.
     fn read_all(&mut self) -> bool {
         self.stir = None;
-        self.next_read = Instant::now() + READ_EVERY;
+        let missing = self.folders.as_ref().is_some_and(Folders::is_incomplete);
+        self.next_read = Instant::now()
+            + if missing {
+                READ_EVERY_WITHOUT_FOLDER
+            } else {
+                READ_EVERY
+            };
         let mut changed = false;
         let mut files = std::mem::take(&mut self.files);
         for (file, content) in &mut files {

@@ -1,7 +1,7 @@
 //! Health, metrics and status through real sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -383,11 +383,19 @@ fn held_connections_do_not_keep_a_probe_waiting_and_are_let_go() {
         .map(|_| TcpStream::connect(watched.address).unwrap())
         .collect();
     assert_eq!(watched.get("/livez").0, 200);
-    let mut last = held.last().unwrap();
-    last.set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    let mut rest = Vec::new();
-    last.read_to_end(&mut rest).expect("the server closes it");
+    let closed = |mut stream: &TcpStream| {
+        let deadline = Some(Duration::from_secs(30));
+        stream.set_read_timeout(deadline).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the server closes it");
+    };
+    let (oldest, newest) = (&held[0], &held[held.len() - 1]);
+    closed(oldest);
+    newest.set_nonblocking(true).unwrap();
+    let open = newest.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(open, Err(ErrorKind::WouldBlock), "the oldest go first");
+    newest.set_nonblocking(false).unwrap();
+    closed(newest);
 }
 
 /// The samples of an OpenMetrics text, by name and labels; panics where the text is not sound.

@@ -7,6 +7,8 @@ mod demo;
 mod deploy;
 mod examples;
 mod keys;
+mod lock;
 mod run;
 mod rust_version;
 mod secrets;
+mod watch;
