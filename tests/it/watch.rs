@@ -1,4 +1,8 @@
 //! Changes of the configuration and of the files it names.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in test functions, not in their helpers"
+)]
 
 use std::future::Future;
 use std::os::unix::fs::symlink;
