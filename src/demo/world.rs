@@ -1,19 +1,22 @@
 //! The machines of the demo and the cables between them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use seedwire_core::netstate::{Address, Link, MAIN_TABLE, Route, RouteKind};
+use seedwire_core::netstate::{
+    Action, Address, Chain, ChainKind, Hook, Link, MAIN_TABLE, Match, NftRule, Route, RouteKind,
+    Table,
+};
 use seedwire_core::types::{InterfaceAddress, Prefix};
 
 use super::netns::Netns;
 use super::refusal::{self, Step};
 use super::sandbox;
-use crate::netlink::{self, LinkChange, Namespace, NewLink, Rtnl};
+use crate::netlink::{self, LinkChange, Namespace, NewLink, Nft, Rtnl, sysctl};
 
 /// The pod of the log agent, in the user cluster.
 pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
@@ -35,7 +38,8 @@ pub(super) const TUNNEL_HUB: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 /// The address of the pod in the tunnel.
 pub(super) const TUNNEL_POD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
 
-/// The namespaces, from the log agent to Loki. The internet knows no way into the seed's network.
+/// The namespaces, from the log agent to Loki. The internet knows no way into the pod's network,
+/// which is behind NAT, nor into the seed's.
 pub(super) struct World {
     /// The log agent and seedwire beside it.
     pub(super) pod: Netns,
@@ -99,19 +103,38 @@ impl World {
         for (namespace, to, gateway) in [
             (&self.pod, everywhere, NODE),
             (&self.node, everywhere, INTERNET_USER),
-            (&self.internet, (NODE, 24), NODE_OUTSIDE),
             (&self.hub, everywhere, INTERNET_SEED),
             (&self.seed, (TUNNEL_HUB, 24), HUB_INSIDE),
         ] {
             in_namespace(namespace, move |rtnl| add_route(rtnl, to, gateway))?;
         }
         for router in [&self.node, &self.internet] {
-            router.run(|| {
-                fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-                    .context("failed to switch on forwarding in /proc/sys/net/ipv4/ip_forward")
-            })?;
+            router.run(|| Ok(sysctl::write("net/ipv4/ip_forward", "1")?))?;
         }
-        Ok(())
+        self.node
+            .run(|| Ok(Nft::open()?.set_table(&masquerade("eth0"))?))
+    }
+}
+
+/// Hides the network behind the address of this link, as the node of a user cluster does.
+fn masquerade(link: &str) -> Table {
+    let leaves = Match::OutputLink {
+        name: link.to_owned(),
+        is: true,
+    };
+    let rule = NftRule {
+        matches: vec![leaves],
+        action: Action::Masquerade,
+    };
+    Table {
+        name: "node".to_owned(),
+        chains: vec![Chain {
+            name: "postrouting",
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            priority: 100,
+            rules: vec![rule],
+        }],
     }
 }
 
