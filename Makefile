@@ -39,9 +39,8 @@ image: static
 #: make lint      format, clippy, licences, bans and sources of the dependencies
 lint: rust
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
-	@$(CARGO) clippy --quiet --test '*' -- -D warnings
-	@$(CARGO) clippy --quiet --test netns --test interop --test e2e -- -D warnings
+	@$(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --locked --test '*' -- -D warnings
 	@scripts/deny.sh licenses bans sources
 
 #: make audit     known weaknesses in the dependencies (needs the network)

@@ -79,7 +79,7 @@ need_programs() {
         debian_install $packages
     elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
         echo "installing from Debian, with sudo, what the tests need and is missing: $packages"
-        sudo "$0" programs
+        sudo scripts/need.sh programs
     else
         fail "the tests need what is missing here; as root: apt-get install --no-install-recommends $packages"
     fi
