@@ -12,6 +12,12 @@ use super::*;
 use crate::config::Cache as Bounds;
 use crate::tunnel::PathState;
 
+/// An instant to count from.
+#[allow(clippy::disallowed_methods)] // There is no other way to have one.
+fn some_time() -> Instant {
+    Instant::now()
+}
+
 fn bounds(max_entries: u32, max_bytes: u64) -> Bounds {
     Bounds {
         max_entries,
@@ -115,7 +121,7 @@ fn run_out(forwarder: &mut Forwarder<u32>, start: Instant, world: &mut World) ->
 
 #[test]
 fn a_question_without_answer_fails_in_time_and_asks_each_upstream_at_most_twice() {
-    let now = Instant::now();
+    let now = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1, 2], now, &mut world);
     forwarder.query(
@@ -136,7 +142,7 @@ fn a_question_without_answer_fails_in_time_and_asks_each_upstream_at_most_twice(
 
 #[test]
 fn an_outage_makes_no_storm_and_ends_with_the_first_answer() {
-    let mut now = Instant::now();
+    let mut now = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1], now, &mut world);
     // A minute of ten questions a second, all different, to a server that is dead.
@@ -202,7 +208,7 @@ fn let_answer(
 
 #[test]
 fn a_dead_upstream_is_tried_beside_a_living_one_until_it_is_back() {
-    let mut now = Instant::now();
+    let mut now = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1, 2], now, &mut world);
     let mut done = 0;
@@ -244,7 +250,7 @@ fn a_dead_upstream_is_tried_beside_a_living_one_until_it_is_back() {
 
 #[test]
 fn ttls_age_to_the_second_and_expire() {
-    let start = Instant::now();
+    let start = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1], start, &mut world);
     forwarder.query(
@@ -288,7 +294,7 @@ fn ttls_age_to_the_second_and_expire() {
 
 #[test]
 fn an_answer_counts_only_on_the_socket_that_asked() {
-    let now = Instant::now();
+    let now = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1, 2], now, &mut world);
     forwarder.query(
@@ -314,7 +320,7 @@ fn an_answer_counts_only_on_the_socket_that_asked() {
 
 #[test]
 fn a_servfail_takes_nothing_from_the_cache() {
-    let now = Instant::now();
+    let now = some_time();
     let mut world = World::default();
     let mut forwarder = forwarder(&[1], now, &mut world);
     forwarder.query(
@@ -392,7 +398,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn no_bytes_of_a_client_do_harm(bytes in query_bytes()) {
-        let now = Instant::now();
+        let now = some_time();
         let mut world = World::default();
         let mut forwarder = forwarder(&[1], now, &mut world);
         forwarder.query(&bytes, 1, Transport::Udp, now, &mut world);
@@ -435,7 +441,7 @@ proptest! {
     /// nobody waits for ever.
     #[test]
     fn every_question_is_answered_once(events in vec(event(), 1..60)) {
-        let mut now = Instant::now();
+        let mut now = some_time();
         let mut world = World::default();
         let mut forwarder = forwarder(&[1, 2], now, &mut world);
         let mut asked = HashMap::new();
@@ -517,7 +523,7 @@ proptest! {
         max_entries in 1_u32..8,
         max_bytes in 200_u64..2000,
     ) {
-        let mut now = Instant::now();
+        let mut now = some_time();
         let mut cache = Cache::new(bounds(max_entries, max_bytes));
         let mut model: HashMap<u8, (Instant, u32)> = HashMap::new();
         for (name, ttl, wait, is_put) in steps {
@@ -545,7 +551,7 @@ proptest! {
     /// Without pressure the cache forgets nothing.
     #[test]
     fn the_cache_keeps_what_has_room(names in vec(any::<u8>(), 1..80)) {
-        let now = Instant::now();
+        let now = some_time();
         let mut cache = Cache::new(bounds(256, 1 << 20));
         for name in &names {
             let query = question(0, &format!("n{name}.example"));
