@@ -102,8 +102,13 @@ impl Device {
     pub fn start(host: &Host, program: Program, interface: &str) -> Self {
         let command = program.command(interface);
         let line: Vec<&str> = command.iter().map(String::as_str).collect();
-        let process = host.spawn_with(&line, &[("LOG_LEVEL", "verbose")]);
+        let mut process = host.spawn_with(&line, &[("LOG_LEVEL", "verbose")]);
         wait_until(&format!("wg(8) to see {interface} of {program:?}"), || {
+            assert!(
+                process.is_running(),
+                "{program:?} ended:\n{}",
+                process.output()
+            );
             host.succeeds(&format!("wg show {interface}"))
         });
         Self {
