@@ -18,6 +18,7 @@ mod foreign;
 mod forwarding;
 mod lifecycle;
 mod mtu;
+mod netstate;
 mod ports;
 mod reload;
 mod tunnel;
@@ -96,6 +97,10 @@ const CASES: &[Case] = &[
     case!(ports::a_port_leads_to_a_name_in_the_seed),
     case!(mtu::the_mtu_comes_from_the_path),
     case!(mtu::the_mss_is_clamped_on_both_ends),
+    case!(netstate::a_step_that_the_kernel_refuses_takes_all_back),
+    case!(netstate::what_was_applied_is_seen_and_cleared_by_another_process),
+    case!(netstate::a_listing_that_changes_while_it_is_read_is_whole_or_an_error),
+    case!(netstate::replies_to_marked_packets_pass_a_strict_reverse_path_filter),
     case!(demo::lines_arrive_and_nothing_is_left),
     case!(demo::an_interrupt_leaves_nothing),
 ];

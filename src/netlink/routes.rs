@@ -10,7 +10,7 @@ use seedwire_core::netstate::{Family, Route, RouteKind};
 use seedwire_core::types::Prefix;
 
 use super::attributes::{address_of, attribute, attributes, u32_of};
-use super::socket::Reply;
+use super::socket::{Reply, Watch};
 use super::{Error, Rtnl};
 
 /// The length of `struct rtmsg`.
@@ -36,9 +36,13 @@ impl Rtnl {
             let what = "list routes";
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            let replies = self
-                .socket
-                .dump(what, RouteNetlinkMessage::GetRoute(message))?;
+            let request = RouteNetlinkMessage::GetRoute(message);
+            // A listing of IPv4 routes goes on by destination, and so lacks none that stays.
+            let watch = match family {
+                AddressFamily::Inet6 => Some(Watch::new(libc::RTNLGRP_IPV6_ROUTE)?),
+                _ => None,
+            };
+            let replies = self.socket.dump_watched(what, request, watch.as_ref())?;
             for reply in replies.iter().filter(|r| r.kind == libc::RTM_NEWROUTE) {
                 // Without IPv6 in the kernel a listing of it is one of every family.
                 if reply.body.first() == Some(&family.into()) {

@@ -5,7 +5,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use seedwire_core::netstate::{Family, Rule};
 
 use super::attributes::{attributes, u8_of, u32_of};
-use super::socket::Reply;
+use super::socket::{Reply, Watch};
 use super::{Error, Rtnl};
 
 /// The length of `struct fib_rule_hdr`.
@@ -28,7 +28,12 @@ impl Rtnl {
             let mut message = RuleMessage::default();
             message.header.family = address_family(family);
             let request = RouteNetlinkMessage::GetRule(message);
-            for reply in self.socket.dump(what, request)? {
+            let watch = Watch::new(match family {
+                Family::V4 => libc::RTNLGRP_IPV4_RULE,
+                Family::V6 => libc::RTNLGRP_IPV6_RULE,
+            })?;
+            let replies = self.socket.dump_watched(what, request, Some(&watch))?;
+            for reply in replies {
                 let ours = reply.body.first() == Some(&address_family(family).into());
                 if reply.kind == libc::RTM_NEWRULE && ours {
                     rules.push(rule(what, family, &reply)?);

@@ -9,6 +9,7 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::SocketAddr;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -23,6 +24,9 @@ const DUMP_ATTEMPTS: usize = 8;
 /// Requests that go out in one system call; as many acknowledgements must fit the default
 /// receive buffer (208 KiB, about 800 bytes each).
 const REQUESTS_PER_SEND: usize = 64;
+/// More than the kernel puts into one datagram (32 KiB). It makes them as long as the reader's
+/// buffer allows, so that few listings take more than one.
+const BUFFER_LENGTH: usize = 64 * 1024;
 /// The length of `struct nlmsghdr`.
 const HEADER_LENGTH: usize = 16;
 /// The kernel's text in an acknowledgement (`NLMSGERR_ATTR_MSG`).
@@ -157,11 +161,26 @@ impl Socket {
     where
         M: NetlinkSerializable + Debug + Clone,
     {
+        self.dump_watched(what, message, None)
+    }
+
+    /// As [`Socket::dump`], for objects whose listings the kernel does not mark as changed.
+    pub(super) fn dump_watched<M>(
+        &mut self,
+        what: &str,
+        message: M,
+        watch: Option<&Watch>,
+    ) -> Result<Vec<Reply>, Error>
+    where
+        M: NetlinkSerializable + Debug + Clone,
+    {
         for _ in 0..DUMP_ATTEMPTS {
+            watch.map(Watch::changed);
             let mut bytes = Vec::new();
             let sequence = self.append(&mut bytes, NLM_F_REQUEST | NLM_F_DUMP, message.clone());
             self.send(what, &bytes)?;
             match self.listing(what, sequence) {
+                Ok(Some(_)) if watch.is_some_and(Watch::changed) => {}
                 Ok(Some(replies)) => return Ok(replies),
                 Ok(None) => {}
                 // The rest of a broken-off listing is skipped by its sequence number.
@@ -255,15 +274,57 @@ impl Socket {
     }
 
     fn receive(&self, what: &str) -> Result<Vec<u8>, Error> {
+        let failed = |source| Error::Receive {
+            what: what.to_owned(),
+            source,
+        };
         loop {
-            let received = retry_interrupted(|| self.socket.recv_from_full());
-            let (bytes, sender) = received.map_err(|source| Error::Receive {
-                what: what.to_owned(),
-                source,
-            })?;
+            let mut bytes = vec![0; BUFFER_LENGTH];
+            let receive = || self.socket.recv_from(&mut &mut bytes[..], libc::MSG_TRUNC);
+            let (length, sender) = retry_interrupted(receive).map_err(failed)?;
+            if length > BUFFER_LENGTH {
+                return Err(failed(io::Error::from_raw_os_error(libc::EMSGSIZE)));
+            }
             // Other processes can send to our port too.
             if sender.port_number() == 0 {
+                bytes.truncate(length);
                 return Ok(bytes);
+            }
+        }
+    }
+}
+
+/// Notices changes of one kind of object (the multicast groups of rtnetlink(7)).
+///
+/// The kernel marks a listing of links or addresses that changed while it was read, but not one of
+/// rules or of IPv6 routes, though it goes on from one datagram to the next by counting.
+pub(super) struct Watch {
+    socket: netlink_sys::Socket,
+}
+
+impl Watch {
+    /// Begins to notice changes.
+    pub(super) fn new(group: u32) -> Result<Self, Error> {
+        let open = || -> io::Result<netlink_sys::Socket> {
+            let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.add_membership(group)?;
+            socket.set_non_blocking(true)?;
+            Ok(socket)
+        };
+        let socket = open().map_err(Error::Open)?;
+        Ok(Self { socket })
+    }
+
+    /// Whether anything changed since this was asked last.
+    fn changed(&self) -> bool {
+        let mut changed = false;
+        let mut byte = [0];
+        loop {
+            match self.socket.recv(&mut &mut byte[..], 0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
+                // ENOBUFS is news too: so much changed that some of it was lost.
+                _ => changed = true,
             }
         }
     }

@@ -153,6 +153,7 @@ fn sysctls(links: &[Link]) -> Result<BTreeMap<String, String>, Error> {
         paths.push(setting::rp_filter(&link.name));
         paths.push(setting::accept_ra(&link.name));
         paths.push(setting::ipv4_forwarding(&link.name));
+        paths.push(setting::disable_ipv6(&link.name));
     }
     let mut values = BTreeMap::new();
     for path in paths {

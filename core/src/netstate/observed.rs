@@ -102,6 +102,11 @@ pub mod sysctl {
         format!("net/ipv4/conf/{link}/forwarding")
     }
 
+    /// Whether a link takes no IPv6 addresses; containers often set it for new links.
+    pub fn disable_ipv6(link: &str) -> String {
+        format!("net/ipv6/conf/{link}/disable_ipv6")
+    }
+
     /// The name as sysctl(8) writes it.
     pub fn name(path: &str) -> String {
         path.chars()

@@ -435,6 +435,11 @@ impl Planner<'_> {
         if self.desired.forward.contains(&Family::V6) {
             steps.extend(self.ipv6_forward()?);
         }
+        let is_ipv6 = |a: &InterfaceAddress| a.address().is_ipv6();
+        if self.desired.addresses.iter().any(is_ipv6) {
+            let purpose = "so that the tunnel link takes its IPv6 address";
+            steps.extend(self.sysctl(&sysctl::disable_ipv6(self.interface), "0", purpose)?);
+        }
         let private_ipv4 = |rule: &Rule| rule.family == Family::V4;
         if self.desired.rules.iter().any(private_ipv4) && self.filters_strictly() {
             let purpose =
