@@ -14,9 +14,10 @@ use seedwire_core::netstate::{
 use seedwire_core::types::{InterfaceAddress, Prefix};
 
 use super::netns::Netns;
-use super::refusal::{self, Step};
+use super::refusal::{self, Refusal, Step};
 use super::sandbox;
 use crate::netlink::{self, LinkChange, Namespace, NewLink, Nft, Rtnl, sysctl};
+use crate::tunnel::{Device, DeviceOptions, TunnelError, Uapi};
 
 /// The pod of the log agent, in the user cluster.
 pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
@@ -63,7 +64,7 @@ impl World {
             hub: Netns::new("hub")?,
             seed: Netns::new("seed")?,
         };
-        world.pod.run(probe_tun)?;
+        in_namespace(&world.pod, probe)?;
         world.join()?;
         world.lead()?;
         let files = files.to_owned();
@@ -138,12 +139,28 @@ fn masquerade(link: &str) -> Table {
     }
 }
 
-fn probe_tun() -> Result<()> {
+/// Brings up a tunnel's link and takes it away again: some kernels make namespaces for everyone
+/// and refuse only what is done in them.
+fn probe(rtnl: &mut Rtnl) -> Result<()> {
     File::options()
         .read(true)
         .write(true)
         .open("/dev/net/tun")
         .map_err(|error| refusal::of(Step::OpenTun, refusal::errno(&error)))?;
+    let name = "probe0";
+    let options = DeviceOptions {
+        interface: name.parse()?,
+        mtu: 1420,
+        uapi: Uapi::Off,
+    };
+    let device = Device::create(options).map_err(|error| match error {
+        TunnelError::Create { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+            refusal::of(Step::Capabilities, Errno::EPERM).into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
+    set_up(rtnl, name)?;
+    device.stop();
     Ok(())
 }
 
@@ -176,6 +193,9 @@ pub(super) fn in_namespace<T: Send + 'static>(
 ) -> Result<T> {
     let done = namespace.run(move || change(&mut Rtnl::open()?));
     done.map_err(|error| {
+        if error.is::<Refusal>() {
+            return error;
+        }
         let errno = error.downcast_ref().and_then(netlink::Error::errno);
         if errno == Some(Errno::EPERM as i32) {
             refusal::of(Step::Capabilities, Errno::EPERM).into()
