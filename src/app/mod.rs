@@ -1,5 +1,19 @@
 //! Wiring: builds an instance from its configuration, runs it, and takes it down again.
 
+mod down;
+mod facts;
+mod in_force;
+mod instance;
+mod lifecycle;
 pub mod lock;
 pub mod logging;
+mod plan;
 pub mod privileges;
+mod reload;
+mod resolvers;
+mod scope;
+mod state;
+
+pub use down::down;
+pub use lifecycle::run;
+pub use plan::plan;

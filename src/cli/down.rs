@@ -1,5 +1,9 @@
 use std::path::PathBuf;
 
+use crate::app;
+
+use super::output;
+
 /// Remove what a crashed instance left
 ///
 /// Removes everything that the interface of this configuration owns in the network state: the
@@ -9,8 +13,16 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Example:
   seedwire down -c /etc/seedwire/config.yaml")]
-pub struct Down {
+pub(super) struct Down {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
-    pub config: PathBuf,
+    config: PathBuf,
+}
+
+impl Down {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let steps = app::down(&self.config)?;
+        let lines: String = steps.iter().map(|step| format!("{step}\n")).collect();
+        output::write(lines)
+    }
 }

@@ -20,9 +20,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 pub use device::Device;
-pub use down::Down;
 pub use exit::{Exit, Usage};
-pub use run::Run;
 pub use status::Status;
 
 /// What [`main`](fn@main) was asked for.
@@ -52,12 +50,14 @@ Exit status:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
     Genkey(genkey::Genkey),
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
     Corefile(corefile::Corefile),
     Status(Status),
+    Down(down::Down),
     Demo(demo::Demo),
     Device(device::Device),
     Completions(completions::Completions),
@@ -70,12 +70,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return exit::of_usage_error(&error),
     };
     let done = match arguments.command {
+        Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Genkey(command) => command.run(),
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),
         Command::Corefile(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Down(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Device(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::app;
+
 /// Run an instance in the foreground
 ///
 /// Brings up what the configuration asks for (the tunnel, its routes and translations, the local
@@ -15,8 +17,14 @@ Exit status:
   0   ended by a signal, everything undone
   1   failed at run time, or an instance with this interface runs already
   78  the configuration is bad; nothing was touched")]
-pub struct Run {
+pub(super) struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
-    pub config: PathBuf,
+    config: PathBuf,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        app::run(&self.config)
+    }
 }

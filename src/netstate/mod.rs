@@ -12,7 +12,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use seedwire_core::netstate::{Conflict, Desired, Instance, Link, Observed, Plan, Table, plan};
+use seedwire_core::netstate::{Conflict, Desired, Instance, Link, Observed, Step, Table, plan};
 use seedwire_core::types::InterfaceName;
 
 use crate::netlink;
@@ -32,8 +32,8 @@ pub struct NetState<K = LiveKernel> {
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The steps, as text, in order; empty when all was as desired.
-    pub steps: Vec<String>,
+    /// The steps in order; empty when all was as desired.
+    pub steps: Vec<Step>,
 }
 
 /// The desired state could not be reached.
@@ -123,7 +123,7 @@ impl<K: Kernel> NetState<K> {
         let steps = plan(desired, &observed).map_err(ApplyError::Conflict)?;
         apply::all_or_nothing(&mut self.kernel, &steps)?;
         self.applied.clone_from(&desired.table);
-        Ok(report(&steps))
+        Ok(Report { steps })
     }
 
     /// Removes everything that is this instance's, whichever process made it. Goes on past errors
@@ -135,7 +135,7 @@ impl<K: Kernel> NetState<K> {
         let steps = plan(&nothing, &observed).unwrap_or_default();
         apply::as_many_as_possible(&mut self.kernel, &steps).map_err(ClearError::Left)?;
         self.applied = None;
-        Ok(report(&steps))
+        Ok(Report { steps })
     }
 
     /// The steps that [`NetState::apply`] would run now, as text. Where the tunnel link is not
@@ -155,11 +155,6 @@ impl<K: Kernel> NetState<K> {
             });
         }
         let steps = plan(desired, &observed).map_err(ApplyError::Conflict)?;
-        Ok(report(&steps).steps)
+        Ok(steps.iter().map(ToString::to_string).collect())
     }
-}
-
-fn report(steps: &Plan) -> Report {
-    let steps = steps.iter().map(ToString::to_string).collect();
-    Report { steps }
 }

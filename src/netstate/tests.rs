@@ -558,6 +558,7 @@ fn a_killed_instance_leaves_nothing_behind() {
     left.routes.retain(|r| r.link != Some(TUNNEL));
     let mut next = net_state(left);
     let steps = next.clear().unwrap().steps;
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
     let priority = instance().priority();
     assert_eq!(
         steps,
@@ -572,7 +573,7 @@ fn a_killed_instance_leaves_nothing_behind() {
             "delete address 169.254.20.11/32 on lo".to_owned(),
         ]
     );
-    assert_eq!(next.clear().unwrap().steps, Vec::<String>::new());
+    assert_eq!(next.clear().unwrap().steps, []);
 }
 
 #[test]
