@@ -50,7 +50,7 @@ audit: rust
 #: make manifests check deploy/kubernetes against the Kubernetes API types (needs Go)
 manifests:
 	@scripts/need.sh go "the check of the manifests"
-	@cd deploy/validate && go run . ../kubernetes/*.yaml
+	@cd deploy/validate && go vet . && go test . && go run . ../kubernetes/*.yaml
 
 rust:
 	@scripts/need.sh rust
