@@ -81,6 +81,7 @@ impl Worker {
         loop {
             self.io.poll.wait(self.timeout(), &mut tokens)?;
             self.io.now = Instant::now();
+            self.follow_system();
             for token in tokens.drain(..) {
                 self.handle(token);
             }
@@ -91,6 +92,15 @@ impl Worker {
             {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes the system's servers anew when their file has changed.
+    fn follow_system(&mut self) {
+        let now = self.io.now;
+        let watch = self.system.as_mut();
+        if watch.is_some_and(|watch| watch.has_changed(now)) {
+            self.configure();
         }
     }
 
@@ -137,13 +147,6 @@ impl Worker {
     /// Does what became due and sends what was queued, until nothing is left to do.
     fn settle(&mut self) {
         let now = self.io.now;
-        if self
-            .system
-            .as_mut()
-            .is_some_and(|watch| watch.has_changed(now))
-        {
-            self.configure();
-        }
         self.forwarder.tick(now, &mut self.io);
         if now >= self.next_sweep {
             self.sweep();

@@ -201,7 +201,7 @@ impl Group {
         members
             .map(|upstream| UpstreamStatus {
                 address: upstream.address,
-                up: upstream.is_up(),
+                up: upstream.is_reachable(),
                 last_error: upstream.last_error.as_ref().map(ToString::to_string),
                 queries: upstream.queries,
                 failures: upstream.failures,

@@ -83,6 +83,11 @@ impl Upstream {
         self.unanswered < DOWN_AFTER
     }
 
+    /// Whether it answers and the path to it is not down.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.is_up() && !self.path_was_down
+    }
+
     /// Whether others are asked first.
     pub(super) fn is_suspect(&self) -> bool {
         self.unanswered > 0 || self.unhelpful >= UNHELPFUL_AFTER

@@ -1,0 +1,231 @@
+//! Answers of upstreams, and their absence.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Change, Effects, Forwarder, TCP_LANE, UpstreamId};
+use crate::dns::answer::{Answer, Unusable};
+use crate::dns::flight::LastWord;
+use crate::dns::upstream::Failure;
+use crate::dns::wire::{Rcode, u16_at};
+use crate::tunnel::PathState;
+
+impl<C: Copy + PartialEq> Forwarder<C> {
+    /// A datagram came from an upstream, on socket `lane`.
+    pub fn datagram<E: Effects<Client = C>>(
+        &mut self,
+        upstream: UpstreamId,
+        lane: u8,
+        message: &[u8],
+        now: Instant,
+        effects: &mut E,
+    ) {
+        self.answer(upstream.0, lane, message, now, effects);
+    }
+
+    /// An answer came from an upstream over TCP.
+    pub fn tcp_answer<E: Effects<Client = C>>(
+        &mut self,
+        upstream: UpstreamId,
+        message: &[u8],
+        now: Instant,
+        effects: &mut E,
+    ) {
+        self.answer(upstream.0, TCP_LANE, message, now, effects);
+    }
+
+    fn answer<E: Effects<Client = C>>(
+        &mut self,
+        upstream_id: u32,
+        lane: u8,
+        message: &[u8],
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(id) = u16_at(message, 0) else {
+            return;
+        };
+        let place = (upstream_id, id);
+        let Some(exchange) = self.exchanges.get(&place).filter(|e| e.lane == lane) else {
+            return;
+        };
+        let parsed = Answer::parse(message, &exchange.query);
+        if matches!(parsed, Err(Unusable::Foreign)) {
+            return;
+        }
+        let (Some(exchange), Some(upstream)) = (
+            self.exchanges.remove(&place),
+            self.upstreams.get_mut(&upstream_id),
+        ) else {
+            return;
+        };
+        let latency = now.saturating_duration_since(exchange.sent);
+        if exchange.flight.is_none() {
+            upstream.on_trial = false;
+        }
+        if upstream.answered((lane != TCP_LANE).then_some(latency)) {
+            effects.changed(Change::UpstreamUp(upstream.address));
+        }
+        let failure = match &parsed {
+            Ok(answer) if matches!(answer.rcode, Rcode::SERVFAIL | Rcode::REFUSED) => {
+                Some(Failure::Unhelpful(answer.rcode))
+            }
+            Err(Unusable::Bare(rcode)) => Some(Failure::Unhelpful(*rcode)),
+            Err(Unusable::Malformed) => Some(Failure::Malformed),
+            Err(Unusable::Truncated) if lane == TCP_LANE => Some(Failure::Malformed),
+            _ => None,
+        };
+        if let Some(failure) = &failure {
+            upstream.failed(failure.clone(), exchange.sent, now);
+        } else {
+            upstream.helped();
+        }
+        let Some(flight) = exchange.flight else {
+            return;
+        };
+        match (parsed, failure) {
+            (Ok(answer), None) => self.finish(flight, &answer, now, effects),
+            (Err(_), None) => self.ask_over_tcp(flight, upstream_id, now, effects),
+            (parsed, Some(failure)) => {
+                self.remember(flight, failure);
+                if let (Some(flight), Ok(answer)) = (self.flights.get_mut(&flight), parsed) {
+                    flight.last_word = Some(LastWord::Answer(answer));
+                }
+                self.ask_next(flight, now, effects);
+            }
+        }
+    }
+
+    /// The socket `lane` of an upstream reported an error: nothing that was asked there will be
+    /// answered.
+    pub fn unreachable<E: Effects<Client = C>>(
+        &mut self,
+        upstream: UpstreamId,
+        lane: u8,
+        why: &Arc<str>,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let lost: Vec<u16> = self
+            .exchanges
+            .iter()
+            .filter(|((of, _), exchange)| *of == upstream.0 && exchange.lane == lane)
+            .map(|((_, id), _)| *id)
+            .collect();
+        for id in lost {
+            self.lost(
+                (upstream.0, id),
+                &Failure::Unreachable(Arc::clone(why)),
+                now,
+                effects,
+            );
+        }
+    }
+
+    /// A question over TCP failed: the connection could not be made or ended early.
+    pub fn tcp_failed<E: Effects<Client = C>>(
+        &mut self,
+        upstream: UpstreamId,
+        id: u16,
+        why: &Arc<str>,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        self.lost(
+            (upstream.0, id),
+            &Failure::Unreachable(Arc::clone(why)),
+            now,
+            effects,
+        );
+    }
+
+    pub(super) fn lost<E: Effects<Client = C>>(
+        &mut self,
+        place: (u32, u16),
+        failure: &Failure,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(exchange) = self.exchanges.remove(&place) else {
+            return;
+        };
+        self.blame(place.0, failure.clone(), exchange.sent, now, effects);
+        match exchange.flight {
+            None => {
+                if let Some(upstream) = self.upstreams.get_mut(&place.0) {
+                    upstream.on_trial = false;
+                }
+            }
+            Some(id) => {
+                self.remember(id, failure.clone());
+                let is_current = self
+                    .flights
+                    .get(&id)
+                    .is_some_and(|flight| flight.exchanges.last() == Some(&place));
+                if is_current {
+                    self.ask_next(id, now, effects);
+                }
+            }
+        }
+    }
+
+    pub(super) fn blame<E: Effects<Client = C>>(
+        &mut self,
+        upstream: u32,
+        failure: Failure,
+        sent: Instant,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        if let Some(upstream) = self.upstreams.get_mut(&upstream)
+            && upstream.failed(failure.clone(), sent, now)
+        {
+            effects.changed(Change::UpstreamDown(upstream.address, failure));
+        }
+    }
+
+    pub(super) fn remember(&mut self, flight: u64, failure: Failure) {
+        if let Some(flight) = self.flights.get_mut(&flight) {
+            let has_answer = matches!(flight.last_word, Some(LastWord::Answer(_)));
+            if !has_answer {
+                flight.last_word = Some(LastWord::Failure(failure));
+            }
+        }
+    }
+
+    pub(super) fn attempt_timed_out<E: Effects<Client = C>>(
+        &mut self,
+        id: u64,
+        attempt: usize,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        if flight.asked.len() != attempt {
+            return;
+        }
+        let Some((upstream, exchange)) = flight.exchanges.last().copied() else {
+            return;
+        };
+        if flight.wake_until.is_some_and(|until| now < until)
+            && self
+                .upstreams
+                .get(&upstream)
+                .is_some_and(|u| effects.path(u.address.ip()) != PathState::Down)
+        {
+            // The handshake may have taken the time: the upstream is asked once more, and what is
+            // left of the wait decides.
+            flight.asked.pop();
+            return self.ask(id, upstream, true, now, effects);
+        }
+        let sent = self
+            .exchanges
+            .get(&(upstream, exchange))
+            .map_or(now, |e| e.sent);
+        self.blame(upstream, Failure::Timeout, sent, now, effects);
+        self.remember(id, Failure::Timeout);
+        self.ask_next(id, now, effects);
+    }
+}

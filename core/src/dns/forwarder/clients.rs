@@ -1,0 +1,245 @@
+//! Questions in, answers out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{DEADLINE, Effects, Forwarder, MAX_FLIGHTS, MAX_WAITERS, Transport};
+use crate::dns::answer::Answer;
+use crate::dns::flight::{Flight, LastWord, Waiter};
+use crate::dns::message::{self, Asked, ExtendedError};
+use crate::dns::upstream::Failure;
+use crate::dns::wire::{self, AD, CD, HEADER, Query, RD, Rcode, Rejection};
+
+impl<C: Copy + PartialEq> Forwarder<C> {
+    /// A packet came from a client.
+    pub fn query<E: Effects<Client = C>>(
+        &mut self,
+        packet: &[u8],
+        client: C,
+        transport: Transport,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let query = match wire::parse_query(packet) {
+            Ok(query) => query,
+            Err(Rejection::Silence) => {
+                self.counts.ignored += 1;
+                return;
+            }
+            Err(Rejection::Answer(rcode)) => {
+                self.counts.query(transport);
+                let asked = Asked::of_rejected(packet, rcode);
+                message::write_error(&mut self.out, asked, rcode, None);
+                self.counts.response(rcode);
+                return effects.reply(client, &self.out);
+            }
+        };
+        self.counts.query(transport);
+        write_key(&mut self.key, &query);
+        if let Some((answer, age)) = self.cache.get(&self.key, now) {
+            self.counts.hits += 1;
+            self.counts.response(answer.rcode);
+            let limit = limit(transport, query.edns.map(|edns| edns.udp_size));
+            self.counts.truncated += u64::from(answer.len() > limit);
+            answer.write(&mut self.out, query.id, query.name, age, limit);
+            return effects.reply(client, &self.out);
+        }
+        self.counts.misses += 1;
+        let waiter = Waiter::new(client, &query, transport);
+        if let Some(flight) = self.joinable.get(self.key.as_slice()).copied() {
+            return self.join(flight, waiter, effects);
+        }
+        self.start(&query, waiter, now, effects);
+    }
+
+    fn join<E: Effects<Client = C>>(&mut self, id: u64, waiter: Waiter<C>, effects: &mut E) {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        let is_again = |other: &Waiter<C>| other.client == waiter.client && other.id == waiter.id;
+        if waiter.transport == Transport::Udp && flight.waiters.iter().any(is_again) {
+            return;
+        }
+        if flight.waiters.len() >= MAX_WAITERS {
+            let query = Arc::clone(&flight.query);
+            return self.fail(
+                &waiter,
+                &query,
+                Rcode::SERVFAIL,
+                ExtendedError::BUSY,
+                effects,
+            );
+        }
+        self.counts.coalesced += 1;
+        flight.waiters.push(waiter);
+    }
+
+    fn start<E: Effects<Client = C>>(
+        &mut self,
+        query: &Query<'_>,
+        waiter: Waiter<C>,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let upstream_query: Arc<[u8]> = message::upstream_query(query).into();
+        let Some(group) = self.groups.find(key_name(&self.key)) else {
+            let reason = ExtendedError::NOT_OURS;
+            return self.fail(&waiter, &upstream_query, Rcode::REFUSED, reason, effects);
+        };
+        if self.flights.len() >= MAX_FLIGHTS {
+            let reason = ExtendedError::BUSY;
+            return self.fail(&waiter, &upstream_query, Rcode::SERVFAIL, reason, effects);
+        }
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        let flight = Flight::new(group.id, upstream_query, Some(waiter), now + DEADLINE);
+        let id = self.launch(flight, Some(key));
+        self.ask_next(id, now, effects);
+    }
+
+    pub(super) fn launch(&mut self, mut flight: Flight<C>, key: Option<Arc<[u8]>>) -> u64 {
+        let id = self.next_flight;
+        self.next_flight += 1;
+        if let Some(key) = &key {
+            self.joinable.insert(Arc::clone(key), id);
+        }
+        flight.key = key;
+        self.flights.insert(id, flight);
+        id
+    }
+
+    pub(super) fn finish<E: Effects<Client = C>>(
+        &mut self,
+        id: u64,
+        answer: &Answer,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(flight) = self.end(id) else {
+            return;
+        };
+        if let Some(key) = &flight.key {
+            self.cache.put(key, answer, now);
+        }
+        if let Some(group) = self.groups.get_mut(flight.group) {
+            group.answered(flight.is_probe, now, effects);
+        }
+        self.pass_on(&flight, answer, effects);
+    }
+
+    /// Sends an upstream's answer to all who wait.
+    fn pass_on<E: Effects<Client = C>>(
+        &mut self,
+        flight: &Flight<C>,
+        answer: &Answer,
+        effects: &mut E,
+    ) {
+        for waiter in &flight.waiters {
+            let limit = limit(waiter.transport, waiter.udp_size);
+            self.counts.truncated += u64::from(answer.len() > limit);
+            self.counts.response(answer.rcode);
+            answer.write(&mut self.out, waiter.id, waiter.name(), 0, limit);
+            effects.reply(waiter.client, &self.out);
+        }
+    }
+
+    pub(super) fn finish_without_answer<E: Effects<Client = C>>(
+        &mut self,
+        id: u64,
+        reason: ExtendedError,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(flight) = self.end(id) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(flight.group) {
+            let asked = flight
+                .asked
+                .last()
+                .and_then(|last| self.upstreams.get(last));
+            let address = asked.map(|upstream| upstream.address);
+            group.failed(
+                flight.is_probe,
+                address,
+                flight.last_word.as_ref(),
+                now,
+                effects,
+            );
+        }
+        let rcode = match &flight.last_word {
+            Some(LastWord::Answer(answer)) => return self.pass_on(&flight, answer, effects),
+            Some(LastWord::Failure(Failure::Unhelpful(rcode))) => *rcode,
+            _ => Rcode::SERVFAIL,
+        };
+        for waiter in &flight.waiters {
+            self.fail(waiter, &flight.query, rcode, reason, effects);
+        }
+    }
+
+    /// Takes a flight off the lists.
+    fn end(&mut self, id: u64) -> Option<Flight<C>> {
+        let flight = self.flights.remove(&id)?;
+        for place in &flight.exchanges {
+            self.exchanges.remove(place);
+        }
+        if let Some(key) = &flight.key {
+            self.joinable.remove(key);
+        }
+        Some(flight)
+    }
+
+    fn fail<E: Effects<Client = C>>(
+        &mut self,
+        waiter: &Waiter<C>,
+        query: &[u8],
+        rcode: Rcode,
+        reason: ExtendedError,
+        effects: &mut E,
+    ) {
+        let name = waiter.name();
+        let mut question = query[HEADER..HEADER + name.len() + 4].to_vec();
+        question[..name.len()].copy_from_slice(name);
+        let asked = Asked {
+            id: waiter.id,
+            flags: waiter.flags,
+            question: &question,
+            edns: waiter.udp_size.map(|_| waiter.dnssec_ok),
+        };
+        message::write_error(&mut self.out, asked, rcode, Some(reason));
+        self.counts.response(rcode);
+        effects.reply(waiter.client, &self.out);
+    }
+}
+
+/// The most bytes of an answer to a client.
+fn limit(transport: Transport, udp_size: Option<u16>) -> usize {
+    match transport {
+        Transport::Udp => message::udp_limit(udp_size),
+        Transport::Tcp | Transport::Own => usize::from(u16::MAX),
+    }
+}
+
+/// Where the name stands in a key.
+const KEY_NAME: usize = 5;
+
+/// All that an answer depends on: flags, whether there is EDNS and DNSSEC OK, the type, the name in
+/// lower case, and the options that are passed on.
+fn write_key(key: &mut Vec<u8>, query: &Query<'_>) {
+    key.clear();
+    let edns = query
+        .edns
+        .map_or(0, |edns| 1 | u8::from(edns.dnssec_ok) << 1);
+    let flags = (query.flags & (RD | AD | CD)).to_be_bytes();
+    key.extend_from_slice(&[flags[0], flags[1], edns]);
+    key.extend_from_slice(&query.rtype.to_be_bytes());
+    key.extend(query.name.iter().map(u8::to_ascii_lowercase));
+    if let Some(edns) = query.edns {
+        message::extend_end_to_end(key, edns.options);
+    }
+}
+
+/// The name in a key.
+pub(super) fn key_name(key: &[u8]) -> &[u8] {
+    let end = wire::plain_name_end(key, KEY_NAME).unwrap_or(key.len());
+    key.get(KEY_NAME..end).unwrap_or_default()
+}
