@@ -12,12 +12,14 @@ mod addresses;
 mod attributes;
 mod error;
 mod links;
+mod message;
 mod nft;
 mod nft_expression;
 mod routes;
 mod rules;
 mod socket;
 pub mod sysctl;
+mod watch;
 
 pub use error::{Error, Refusal};
 pub use links::{LinkChange, Namespace, NewLink};

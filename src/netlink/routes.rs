@@ -10,7 +10,8 @@ use seedwire_core::netstate::{Family, Route, RouteKind};
 use seedwire_core::types::Prefix;
 
 use super::attributes::{address_of, attribute, attributes, u32_of};
-use super::socket::{Reply, Watch};
+use super::socket::Reply;
+use super::watch::Watch;
 use super::{Error, Rtnl};
 
 /// The length of `struct rtmsg`.

@@ -5,7 +5,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use seedwire_core::netstate::{Family, Rule};
 
 use super::attributes::{attributes, u8_of, u32_of};
-use super::socket::{Reply, Watch};
+use super::socket::Reply;
+use super::watch::Watch;
 use super::{Error, Rtnl};
 
 /// The length of `struct fib_rule_hdr`.

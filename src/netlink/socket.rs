@@ -4,18 +4,17 @@ use std::fmt::Debug;
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::SocketAddr;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::attributes::{attribute, text_of};
-use super::error::{Error, Refusal};
+use super::error::Error;
+use super::message::messages;
+use super::watch::Watch;
 
 /// The kernel answers at once, but may wait for a lock that others hold.
 const TIMEOUT_SECONDS: i64 = 10;
@@ -27,10 +26,6 @@ const REQUESTS_PER_SEND: usize = 64;
 /// More than the kernel puts into one datagram (32 KiB). It makes them as long as the reader's
 /// buffer allows, so that few listings take more than one.
 const BUFFER_LENGTH: usize = 64 * 1024;
-/// The length of `struct nlmsghdr`.
-const HEADER_LENGTH: usize = 16;
-/// The kernel's text in an acknowledgement (`NLMSGERR_ATTR_MSG`).
-const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// A message of the kernel: its type and what follows the header.
 pub(super) struct Reply {
@@ -294,42 +289,6 @@ impl Socket {
     }
 }
 
-/// Notices changes of one kind of object (the multicast groups of rtnetlink(7)).
-///
-/// The kernel marks a listing of links or addresses that changed while it was read, but not one of
-/// rules or of IPv6 routes, though it goes on from one datagram to the next by counting.
-pub(super) struct Watch {
-    socket: netlink_sys::Socket,
-}
-
-impl Watch {
-    /// Begins to notice changes.
-    pub(super) fn new(group: u32) -> Result<Self, Error> {
-        let open = || -> io::Result<netlink_sys::Socket> {
-            let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.add_membership(group)?;
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(Error::Open)?;
-        Ok(Self { socket })
-    }
-
-    /// Whether anything changed since this was asked last.
-    fn changed(&self) -> bool {
-        let mut changed = false;
-        let mut byte = [0];
-        loop {
-            match self.socket.recv(&mut &mut byte[..], 0) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
-                // ENOBUFS is news too: so much changed that some of it was lost.
-                _ => changed = true,
-            }
-        }
-    }
-}
-
 impl Error {
     /// Whether a listing that failed so is worth another try: messages were lost.
     fn is_transient(&self) -> bool {
@@ -342,73 +301,6 @@ impl Error {
             Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::EBUSY)
         )
     }
-}
-
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    body: &'a [u8],
-}
-
-impl Message<'_> {
-    /// The verdict in an acknowledgement or at the end of a listing (`struct nlmsgerr`).
-    fn check(&self, what: &str) -> Result<(), Error> {
-        let code = match self.body.get(..4).map(<[u8; 4]>::try_from) {
-            Some(Ok(code)) => i32::from_ne_bytes(code),
-            // The end of a listing may have no body.
-            _ => 0,
-        };
-        if code >= 0 {
-            return Ok(());
-        }
-        Err(Error::Refused {
-            what: what.to_owned(),
-            source: Refusal {
-                errno: io::Error::from_raw_os_error(-code),
-                text: self.text(),
-            },
-        })
-    }
-
-    fn text(&self) -> Option<String> {
-        if self.flags & NLM_F_ACK_TLVS == 0 {
-            return None;
-        }
-        let after_code = self.body.get(4..)?;
-        let skip = if self.kind == NLMSG_DONE {
-            0
-        } else if self.flags & NLM_F_CAPPED != 0 {
-            HEADER_LENGTH
-        } else {
-            let length = NetlinkBuffer::new_checked(after_code).ok()?.length();
-            (length as usize).next_multiple_of(4)
-        };
-        let text = attribute(after_code.get(skip..)?, NLMSGERR_ATTR_MSG)?;
-        Some(text_of(text)).filter(|t| !t.is_empty())
-    }
-}
-
-/// The messages in a datagram.
-fn messages<'a>(what: &str, mut datagram: &'a [u8]) -> Result<Vec<Message<'a>>, Error> {
-    let mut messages = Vec::new();
-    while datagram.len() >= HEADER_LENGTH {
-        let malformed = |_| Error::Malformed {
-            what: what.to_owned(),
-        };
-        let buffer = NetlinkBuffer::new_checked(datagram).map_err(malformed)?;
-        let length = buffer.length() as usize;
-        messages.push(Message {
-            kind: buffer.message_type(),
-            flags: buffer.flags(),
-            sequence: buffer.sequence_number(),
-            body: &datagram[HEADER_LENGTH..length],
-        });
-        datagram = datagram
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
-    }
-    Ok(messages)
 }
 
 fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
