@@ -48,7 +48,7 @@ pub fn device_reaches(program: Program) {
     };
     let (node, hub) = (transfer(&world.node), transfer(&world.hub));
     assert!(
-        node.iter().chain(&hub).all(|bytes| *bytes > 500),
+        node.iter().chain(&hub).all(|bytes| *bytes > 400),
         "{node:?} {hub:?}"
     );
 }
