@@ -7,6 +7,7 @@
 
 mod endpoints;
 mod error;
+mod handover;
 mod noise;
 mod peer;
 mod settings;

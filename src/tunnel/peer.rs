@@ -1,6 +1,7 @@
 //! One peer: its engine, its timers and where it is.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -8,14 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use seedwire_core::tunnel::{
     Action, Engine, HANDSHAKE_ROOM, OVERHEAD, Opened, PeerState, PeerTimers, Policy, Roaming,
-    packet,
+    offload::Segments, packet,
 };
 use seedwire_core::types::PublicKey;
 use tracing::{debug, info, warn};
 
 use super::noise::Noise;
 use super::shared::{Earliest, Shared, lock};
-use super::udp::Place;
+use super::udp::{LONGEST, MOST_SEGMENTS, Place};
 
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
 const MOST_STAGED: usize = 128;
@@ -149,17 +150,15 @@ impl Peer {
 
     fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration) {
         let mut message = [0; HANDSHAKE_ROOM];
+        if live.timers.state() == PeerState::Down {
+            // The way may have changed; the kernel chooses the source anew.
+            live.forget_source();
+        }
         let Some(engine) = &mut live.engine else {
             return;
         };
-        if live.timers.state() == PeerState::Down
-            && let Some(place) = &mut live.place
-        {
-            // The way may have changed; the kernel chooses the source anew.
-            place.source = None;
-        }
         match engine.initiate(now, &mut message) {
-            Ok(length) => self.send(shared, live, &message[..length], length),
+            Ok(length) => self.send(shared, live, &message[..length]),
             Err(error) => debug!(peer = live.name, %error, "no handshake initiation"),
         }
     }
@@ -172,59 +171,108 @@ impl Peer {
         };
         if let Ok(length) = engine.seal(now, packet, &mut datagram) {
             live.timers.on_sent(now, !packet.is_empty());
-            self.send(shared, live, &datagram[..length], length);
+            self.send(shared, live, &datagram[..length]);
         }
     }
 
-    /// Sends sealed datagrams of `segment` bytes each, the last of which may be shorter.
-    pub(super) fn send(&self, shared: &Shared, live: &mut Live, payload: &[u8], segment: usize) {
-        let udp = shared.udp.load();
-        let (Some(udp), Some(place)) = (udp.as_ref(), &mut live.place) else {
+    /// Sends one datagram while the peer is held.
+    fn send(&self, shared: &Shared, live: &mut Live, datagram: &[u8]) {
+        let Some(place) = live.place else {
             return;
         };
-        let mut sent = udp.send(place, payload, segment);
-        if sent.is_err() && place.source.take().is_some() {
+        let mut sent = self.send_to(shared, &place, datagram, datagram.len());
+        if sent.is_err() && place.source.is_some() {
             // The source address may be gone.
-            sent = udp.send(place, payload, segment);
+            live.forget_source();
+            sent = self.send_to(shared, &place.anywhere(), datagram, datagram.len());
         }
-        match sent {
-            Ok(()) => {
-                let length = payload.len() as u64;
-                self.transmitted.fetch_add(length, Ordering::Relaxed);
-            }
-            Err(error) => debug!(peer = live.name, %error, "datagram not sent"),
+        if let Err(error) = sent {
+            debug!(peer = live.name, %error, "datagram not sent");
         }
     }
 
-    /// Sends a run of inner packets. `packets` gives one after the other; each is sealed into
-    /// `out`, side by side with those of its length.
+    /// Sends a run of inner packets. Each is cut into `inner` and sealed into `out`, side by side,
+    /// and what fits into one send goes out together.
     pub(super) fn transmit(
         &self,
         shared: &Shared,
+        mut packets: Segments<'_>,
         inner: &mut [u8],
-        length: usize,
         out: &mut [u8],
     ) {
+        loop {
+            let run = self.seal_run(shared, &mut packets, inner, out);
+            let Some((length, segment, place)) = run else {
+                return;
+            };
+            // The lock is not held here: the other direction goes on.
+            if let Err(error) = self.send_to(shared, &place, &out[..length], segment) {
+                debug!(%error, "datagrams not sent");
+                if place.source.is_some() {
+                    lock(&self.live).forget_source();
+                    let _ = self.send_to(shared, &place.anywhere(), &out[..length], segment);
+                }
+            }
+        }
+    }
+
+    /// Seals as many packets as one send takes; returns their length together, that of each but
+    /// the last, and where they go. Without a session they wait for one.
+    fn seal_run(
+        &self,
+        shared: &Shared,
+        packets: &mut Segments<'_>,
+        inner: &mut [u8],
+        out: &mut [u8],
+    ) -> Option<(usize, usize, Place)> {
         let now = shared.now();
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let Some(engine) = &mut live.engine else {
-            return;
-        };
-        let padded = packet::padded(length, shared.mtu);
-        inner[length..padded].fill(0);
-        match engine.seal(now, &inner[..padded], out) {
-            Ok(sealed) => {
-                live.timers.on_sent(now, true);
-                self.send(shared, live, &out[..sealed], sealed);
-                self.after(shared, live);
-            }
-            Err(_) => {
-                live.stage(shared, &inner[..padded]);
-                live.timers.want_session();
-                self.service(shared, live, now);
+        let (mut length, mut segment, mut count, mut staged) = (0, 0, 0, false);
+        while length + segment <= LONGEST && count < MOST_SEGMENTS {
+            let engine = live.engine.as_mut()?;
+            let Some(plain) = packets.next_into(inner) else {
+                break;
+            };
+            let padded = packet::padded(plain, shared.mtu);
+            inner[plain..padded].fill(0);
+            match engine.seal(now, &inner[..padded], &mut out[length..]) {
+                Ok(sealed) => {
+                    segment = segment.max(sealed);
+                    length += sealed;
+                    count += 1;
+                }
+                Err(_) => {
+                    live.stage(shared, &inner[..padded]);
+                    staged = true;
+                }
             }
         }
+        if staged {
+            live.timers.want_session();
+            self.service(shared, live, now);
+        }
+        if count == 0 {
+            return None;
+        }
+        live.timers.on_sent(now, true);
+        self.after(shared, live);
+        Some((length, segment, live.place?))
+    }
+
+    fn send_to(
+        &self,
+        shared: &Shared,
+        place: &Place,
+        payload: &[u8],
+        segment: usize,
+    ) -> io::Result<()> {
+        if let Some(udp) = shared.udp.load().as_ref() {
+            udp.send(place, payload, segment)?;
+            self.transmitted
+                .fetch_add(payload.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Takes an authentic-looking datagram; returns the length of the inner packet in `out`.
@@ -269,7 +317,7 @@ impl Peer {
             }
             Opened::Initiation { length } => {
                 live.timers.on_received(now, false);
-                self.send(shared, live, &out[..length], length);
+                self.send(shared, live, &out[..length]);
                 self.after(shared, live);
                 0
             }
@@ -279,7 +327,7 @@ impl Peer {
                 live.last_handshake = Some(SystemTime::now());
                 live.timers.on_handshake(now, true);
                 live.timers.on_sent(now, false);
-                self.send(shared, live, &out[..length], length);
+                self.send(shared, live, &out[..length]);
                 self.flush(shared, live, now);
                 self.service(shared, live, now);
                 0
@@ -316,6 +364,10 @@ impl Live {
 
     pub(super) fn drop_staged(&mut self, shared: &Shared) {
         while self.unstage(shared).is_some() {}
+    }
+
+    fn forget_source(&mut self) {
+        self.place = self.place.map(|place| place.anywhere());
     }
 
     /// Something authentic came from there.

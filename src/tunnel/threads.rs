@@ -1,32 +1,35 @@
 //! The two packet threads: out of the TUN into UDP, and out of UDP into the TUN.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use seedwire_core::tunnel::offload::{Segments, VNET_HEADER, VnetHeader};
 use seedwire_core::tunnel::{OVERHEAD, packet};
 use tracing::debug;
 
 use super::error::Failure;
+use super::handover::Handover;
 use super::noise::{Addressee, data_index};
 use super::shared::Shared;
 use super::udp::{self, Place, Received};
 
 /// Room for the longest IP packet with its padding, sealed.
-const ROOM: usize = 65536 + 16 + OVERHEAD;
+const ROOM: usize = VNET_HEADER + 65536 + 16 + OVERHEAD;
 
 /// How many packets are taken before the other sources get their turn.
 const RUN: usize = 64;
 
 /// Takes inner packets and sends them to their peers.
 pub(super) fn run_egress(shared: &Shared) {
+    let mut buffer = vec![0; ROOM];
     let mut inner = vec![0; ROOM];
-    let mut out = vec![0; ROOM];
+    let mut out = vec![0; 2 * ROOM];
     while wait(shared, &[shared.tun.as_fd()]) {
         for _ in 0..RUN {
-            match shared.tun.read(&mut inner) {
-                Ok(length) => egress(shared, &mut inner, length, &mut out),
+            match shared.tun.read(&mut buffer) {
+                Ok(length) => egress(shared, &mut buffer[..length], &mut inner, &mut out),
                 Err(error) if is_nothing(&error) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                     shared.fail(Failure::InterfaceDeleted(shared.name.clone()));
@@ -41,18 +44,28 @@ pub(super) fn run_egress(shared: &Shared) {
     }
 }
 
-fn egress(shared: &Shared, inner: &mut [u8], length: usize, out: &mut [u8]) {
+fn egress(shared: &Shared, read: &mut [u8], inner: &mut [u8], out: &mut [u8]) {
+    let (vnet, packet) = if shared.tun.has_vnet() {
+        let Some((header, packet)) = read.split_first_chunk_mut::<VNET_HEADER>() else {
+            return;
+        };
+        (VnetHeader::read(header), packet)
+    } else {
+        (VnetHeader::default(), read)
+    };
     let table = shared.table.load();
-    let to = packet::destination(&inner[..length]);
-    if let Some(peer) = to.and_then(|to| table.peer_of(to)) {
-        peer.transmit(shared, inner, length, out);
+    let to = packet::destination(packet);
+    if let Some(peer) = to.and_then(|to| table.peer_of(to))
+        && let Some(packets) = Segments::new(vnet, packet)
+    {
+        peer.transmit(shared, packets, inner, out);
     }
 }
 
 /// Takes datagrams and hands what is in them to the TUN.
 pub(super) fn run_ingress(shared: &Shared) {
     let mut buffer = vec![0; ROOM];
-    let mut out = vec![0; ROOM];
+    let mut out = vec![0; 2 * ROOM];
     loop {
         let udp = shared.udp.load_full();
         let sockets = udp.iter().flat_map(|udp| udp.sockets()).flatten();
@@ -85,12 +98,20 @@ pub(super) fn run_ingress(shared: &Shared) {
 }
 
 fn ingress(shared: &Shared, buffer: &[u8], received: Received, out: &mut [u8]) {
+    let mut handover = Handover::new(&shared.tun);
+    let mut at = 0;
     for datagram in buffer[..received.length].chunks(received.segment) {
-        take(shared, received.from, datagram, out);
+        let length = take(shared, received.from, datagram, &mut out[at..]);
+        if length > 0 {
+            handover.add(out, at..at + length);
+            at += length;
+        }
     }
+    handover.flush(out);
 }
 
-fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) {
+/// Takes one datagram; returns the length of the inner packet in `out` that is handed on.
+fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) -> usize {
     let table = shared.table.load();
     let peer = if let Some(index) = data_index(datagram) {
         table.by_index.get(&index)
@@ -110,17 +131,12 @@ fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) {
         }
     };
     let Some(peer) = peer else {
-        return;
+        return 0;
     };
     let length = peer.receive(shared, from, datagram, out);
-    let inner = &out[..length];
-    let owner = packet::source(inner).and_then(|source| table.peer_of(source));
-    if owner.is_some_and(|owner| Arc::ptr_eq(owner, peer)) {
-        // EIO while the interface is down, as any packet is lost then.
-        if let Err(error) = shared.tun.write(&[IoSlice::new(inner)]) {
-            debug!(%error, "packet not taken by the interface");
-        }
-    }
+    let owner = packet::source(&out[..length]).and_then(|source| table.peer_of(source));
+    let owned = owner.is_some_and(|owner| Arc::ptr_eq(owner, peer));
+    if owned { length } else { 0 }
 }
 
 fn is_nothing(error: &io::Error) -> bool {

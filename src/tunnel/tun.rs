@@ -11,18 +11,44 @@ use seedwire_core::types::InterfaceName;
 /// A TUN link that lives as long as this.
 pub(super) struct Tun {
     fd: OwnedFd,
+    vnet: bool,
 }
+
+/// linux/if_tun.h: what the reader of the device does in place of the kernel.
+const CHECKSUM: libc::c_ulong = 0x01;
+const TSO: libc::c_ulong = 0x02 | 0x04;
+const USO: libc::c_ulong = 0x20 | 0x40;
+const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 
 impl Tun {
     /// Makes the link and sets its MTU.
     pub(super) fn create(name: &InterfaceName, mtu: u16) -> io::Result<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = open("/dev/net/tun", flags, Mode::empty())?;
-        let mut request = request(name);
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-        ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &mut request)?;
+        let plain = libc::IFF_TUN | libc::IFF_NO_PI;
+        let attach = |flags: libc::c_int| {
+            let mut request = request(name);
+            request.ifr_ifru.ifru_flags = flags as libc::c_short;
+            ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &mut request)
+        };
+        let vnet = match attach(plain | libc::IFF_VNET_HDR) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                attach(plain).map(|()| false)
+            }
+            done => done.map(|()| true),
+        }?;
+        if vnet {
+            // Kernels before 6.2 know no USO; without any the link gives plain packets.
+            let _ = set_offload(&fd, CHECKSUM | TSO | USO)
+                .or_else(|_| set_offload(&fd, CHECKSUM | TSO));
+        }
         set_mtu(name, mtu)?;
-        Ok(Self { fd })
+        Ok(Self { fd, vnet })
+    }
+
+    /// Whether a vnet header stands before each packet, in both directions.
+    pub(super) fn has_vnet(&self) -> bool {
+        self.vnet
     }
 
     /// Takes the next packet from the link; `WouldBlock` when there is none.
@@ -40,6 +66,14 @@ impl Tun {
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+fn set_offload(fd: &OwnedFd, offload: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: this ioctl takes its argument by value.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, offload) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+/// The most segments in one send; older kernels take no more (UDP_MAX_SEGMENTS).
+pub(super) const MOST_SEGMENTS: usize = 64;
+
+/// The longest payload of one send, over IPv4.
+pub(super) const LONGEST: usize = 65507;
+
 const BUFFER: usize = 4 << 20;
 
 /// Where a peer is: its address, and which of ours it was reached from.
@@ -18,6 +24,16 @@ pub(super) struct Place {
     pub(super) address: SocketAddr,
     /// The local address that the peer's last packet came to; answers leave from there.
     pub(super) source: Option<IpAddr>,
+}
+
+impl Place {
+    /// The same without a source, which the kernel then chooses.
+    pub(super) fn anywhere(self) -> Self {
+        Self {
+            source: None,
+            ..self
+        }
+    }
 }
 
 /// Both sockets.
