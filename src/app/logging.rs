@@ -70,3 +70,26 @@ fn filter(level: LogLevel) -> Targets {
         .with_target("seedwire_core", level)
         .with_target("boringtun", boringtun)
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_level_is_ours_and_others_are_heard_when_something_is_wrong() {
+        let info = filter(LogLevel::Info);
+        assert!(info.would_enable("seedwire::app", &Level::INFO));
+        assert!(!info.would_enable("seedwire::app", &Level::DEBUG));
+        assert!(info.would_enable("hyper::proto", &Level::WARN));
+        assert!(!info.would_enable("hyper::proto", &Level::INFO));
+        assert!(!info.would_enable("boringtun::noise", &Level::ERROR));
+        let debug = filter(LogLevel::Debug);
+        assert!(debug.would_enable("boringtun::noise", &Level::DEBUG));
+        assert!(!debug.would_enable("hyper::proto", &Level::INFO));
+        let error = filter(LogLevel::Error);
+        assert!(!error.would_enable("hyper::proto", &Level::WARN));
+        assert!(!error.would_enable("seedwire_core::dns", &Level::WARN));
+    }
+}
