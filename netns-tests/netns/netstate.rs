@@ -127,7 +127,7 @@ pub fn what_was_applied_is_seen_and_cleared_by_another_process() {
     let again = host
         .inside(|| net_state().apply(&desired))
         .expect("applied");
-    assert_eq!(again.steps, Vec::<String>::new());
+    assert_eq!(again.steps, []);
     let text = host.run("ip route show proto 94");
     assert_eq!(text.lines().count(), 5000);
     host.inside(|| net_state().clear()).expect("cleared");
