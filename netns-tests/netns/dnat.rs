@@ -107,8 +107,8 @@ pub fn another_programs_dnat_stands_beside_ours() {
         "table ip kube-proxy {
            map services { type ipv4_addr . inet_proto . inet_service : verdict
              elements = { 10.96.0.10 . tcp . 80 : goto own, 10.96.77.7 . tcp . 80 : goto theirs } }
-           chain own { dnat to 172.25.1.2:8080; }
-           chain theirs { dnat to 172.25.1.2:9999; }
+           chain own { meta l4proto tcp dnat to 172.25.1.2:8080; }
+           chain theirs { meta l4proto tcp dnat to 172.25.1.2:9999; }
            chain services { ip daddr . meta l4proto . th dport vmap @services; }
            chain nat-prerouting { type nat hook prerouting priority dstnat; policy accept; jump services; }
            chain nat-output { type nat hook output priority -100; policy accept; jump services; }
