@@ -83,8 +83,13 @@ pub fn foreign_state_outlives_start_reload_stop_kill_and_down() {
     let unchanged = |when: &str| {
         assert_unchanged(
             when,
-            &before.clone().without("seed0").without_address("169.254.20.11"),
-            &State::of(host).without("seed0").without_address("169.254.20.11"),
+            &before
+                .clone()
+                .without("seed0")
+                .without_address("169.254.20.11"),
+            &State::of(host)
+                .without("seed0")
+                .without_address("169.254.20.11"),
         );
     };
 
