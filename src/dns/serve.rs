@@ -27,6 +27,8 @@ struct Client {
     stream: TcpStream,
     generation: u32,
     received: Vec<u8>,
+    /// How much of that was taken already.
+    taken: usize,
     unsent: Vec<u8>,
     pending: u32,
     last: Instant,
@@ -80,6 +82,7 @@ impl Clients {
             stream,
             generation: self.generation,
             received: Vec::new(),
+            taken: 0,
             unsent: Vec::new(),
             pending: 0,
             last: now,
@@ -213,14 +216,16 @@ impl Client {
         if !self.may_read() {
             return None;
         }
-        let (length, rest) = self.received.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let question = rest.get(..length)?.to_vec();
-        self.received.drain(..2 + length);
+        let question = whole_message(&self.received[self.taken..]).map(<[u8]>::to_vec);
+        match &question {
+            Some(question) => self.taken += 2 + question.len(),
+            None => drop(self.received.drain(..std::mem::take(&mut self.taken))),
+        }
         if self.received.is_empty() {
+            // An idle client holds no memory.
             self.received = Vec::new();
         }
-        Some(question)
+        question
     }
 
     /// Returns whether the connection still stands.
@@ -235,4 +240,10 @@ impl Client {
         self.unsent = Vec::new();
         true
     }
+}
+
+/// The message behind the length at the start of `bytes`, once all of it is there.
+fn whole_message(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
 }

@@ -1,7 +1,7 @@
 //! Answers of upstreams: read once, then sent to any number of clients by patching bytes.
 
 use super::message;
-use super::wire::{self, AA, DO, HEADER, QR, Rcode, TC, rtype, u16_at, u32_at};
+use super::wire::{self, AA, CD, DO, HEADER, QR, RD, Rcode, TC, rtype, u16_at, u32_at};
 
 /// An upstream's answer without what concerned the hop to us, with our OPT record at the end when
 /// the client has EDNS.
@@ -70,6 +70,11 @@ impl Answer {
         let body = &message[..sections.body_end];
         let mut wire = Vec::with_capacity(body.len() + 32);
         wire.extend_from_slice(body);
+        // What is copied from the question, whatever the upstream made of it.
+        let copied = (RD | CD).to_be_bytes();
+        for (at, mask) in (2..4).zip(copied) {
+            wire[at] = wire[at] & !mask | query[at] & mask;
+        }
         wire[10..12].copy_from_slice(&sections.additionals.to_be_bytes());
         let mut extended = 0;
         if asked_edns {

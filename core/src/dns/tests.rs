@@ -249,6 +249,59 @@ fn a_dead_upstream_is_tried_beside_a_living_one_until_it_is_back() {
 }
 
 #[test]
+fn a_question_is_sent_again_once_an_idle_tunnel_stands() {
+    let start = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1], start, &mut world);
+    world.paths.insert(address(1).ip(), PathState::Idle);
+    forwarder.query(
+        &question(1, "x.example"),
+        1,
+        Transport::Udp,
+        start,
+        &mut world,
+    );
+    for millis in [50, 100, 150] {
+        forwarder.tick(start + Duration::from_millis(millis), &mut world);
+    }
+    assert_eq!(world.sent.len(), 1);
+    world.paths.insert(address(1).ip(), PathState::Up);
+    let now = start + Duration::from_millis(200);
+    forwarder.tick(now, &mut world);
+    let (upstream, _, lane, sent) = world.sent[1].clone();
+    forwarder.datagram(
+        upstream,
+        lane.unwrap(),
+        &answer(&sent, 60, 0),
+        now,
+        &mut world,
+    );
+    assert_eq!(world.replies[0].1[3] & 15, 0);
+    assert_eq!(
+        forwarder.status(Vec::new()).upstreams.unwrap()[0].failures,
+        0
+    );
+}
+
+#[test]
+fn an_idle_tunnel_that_does_not_come_up_is_waited_for_a_second() {
+    let now = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1], now, &mut world);
+    world.paths.insert(address(1).ip(), PathState::Idle);
+    forwarder.query(
+        &question(1, "x.example"),
+        1,
+        Transport::Udp,
+        now,
+        &mut world,
+    );
+    let took = run_out(&mut forwarder, now, &mut world).as_millis();
+    assert!((1000..=1200).contains(&took), "{took} ms");
+    assert_eq!(world.replies[0].1[3] & 15, 2);
+}
+
+#[test]
 fn ttls_age_to_the_second_and_expire() {
     let start = some_time();
     let mut world = World::default();

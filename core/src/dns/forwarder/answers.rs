@@ -1,9 +1,10 @@
 //! Answers of upstreams, and their absence.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Change, Effects, Forwarder, TCP_LANE, UpstreamId};
+use super::{Change, Effects, Forwarder, TCP_LANE, Timer, UpstreamId, WAKE_CHECK};
 use crate::dns::answer::{Answer, Unusable};
 use crate::dns::flight::LastWord;
 use crate::dns::upstream::Failure;
@@ -209,16 +210,23 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         let Some((upstream, exchange)) = flight.exchanges.last().copied() else {
             return;
         };
-        if flight.wake_until.is_some_and(|until| now < until)
-            && self
-                .upstreams
-                .get(&upstream)
-                .is_some_and(|u| effects.path(u.address.ip()) != PathState::Down)
-        {
-            // The handshake may have taken the time: the upstream is asked once more, and what is
-            // left of the wait decides.
-            flight.asked.pop();
-            return self.ask(id, upstream, true, now, effects);
+        let upstream_of = self.upstreams.get(&upstream);
+        let path = upstream_of.map(|upstream| effects.path(upstream.address.ip()));
+        match (flight.wake_until, path) {
+            (Some(until), Some(PathState::Idle)) if now < until => {
+                let timer = Timer::Attempt {
+                    flight: id,
+                    attempt,
+                };
+                return self.timers.push(Reverse((now + WAKE_CHECK, timer)));
+            }
+            (Some(_), Some(PathState::Up | PathState::Direct)) => {
+                // It stands now, and may have dropped what came before.
+                flight.wake_until = None;
+                flight.asked.pop();
+                return self.ask(id, upstream, false, now, effects);
+            }
+            _ => {}
         }
         let sent = self
             .exchanges

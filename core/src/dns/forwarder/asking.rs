@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Effects, Forwarder, LANES, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_PATIENCE};
+use super::{
+    Effects, Forwarder, LANES, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK, WAKE_PATIENCE,
+};
 use crate::dns::flight::Exchange;
 use crate::dns::group::Choice;
 use crate::dns::message::ExtendedError;
@@ -69,8 +71,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         if is_idle {
             effects.wake(upstream.address.ip());
             flight.wake_until.get_or_insert(now + WAKE_PATIENCE);
-            // Sent again half-way, in case the tunnel dropped what came before the handshake.
-            patience = WAKE_PATIENCE / 2;
+            patience = WAKE_CHECK;
         }
         flight.asked.push(upstream_id);
         upstream.asked(now);

@@ -38,6 +38,8 @@ const DEADLINE: Duration = Duration::from_millis(4500);
 const TCP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an idle tunnel has to come up.
 const WAKE_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at whether it did.
+const WAKE_CHECK: Duration = Duration::from_millis(50);
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
