@@ -152,3 +152,97 @@ impl Target {
         Some(next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Mutex;
+
+    use seedwire_core::types::DnsName;
+
+    use super::*;
+    use crate::resolve::{Lookup, ResolveError};
+
+    /// Answers with what it was given last; with an error where that is nothing.
+    struct Fake(Mutex<Vec<IpAddr>>);
+
+    impl Resolve for Fake {
+        fn resolve<'a>(&'a self, name: &'a DnsName) -> Lookup<'a> {
+            let found = self.0.lock().expect("no test panics here").clone();
+            let failed = ResolveError {
+                name: name.clone(),
+                source: Arc::new(std::io::Error::other("no answer")),
+            };
+            Box::pin(async move {
+                if found.is_empty() {
+                    Err(failed)
+                } else {
+                    Ok(found)
+                }
+            })
+        }
+    }
+
+    fn target(endpoints: &[&str]) -> Target {
+        let endpoints = endpoints
+            .iter()
+            .map(|text| text.parse().expect("an endpoint"));
+        Target {
+            endpoints: endpoints.collect(),
+            ..Target::default()
+        }
+    }
+
+    async fn step(target: &mut Target, fake: &Fake, unanswered: bool) -> Option<String> {
+        target.find(fake).await;
+        target.next(unanswered).map(|address| address.to_string())
+    }
+
+    #[tokio::test]
+    async fn addresses_are_tried_in_order_and_from_the_start_again() {
+        let fake = Fake(Mutex::new(vec![
+            [192, 0, 2, 1].into(),
+            "2001:db8::1".parse().expect("an address"),
+        ]));
+        let mut target = target(&["hub.example.com:1", "192.0.2.9:2"]);
+        let mut tried = vec![step(&mut target, &fake, false).await];
+        assert_eq!(step(&mut target, &fake, false).await, None);
+        for _ in 0..3 {
+            tried.push(step(&mut target, &fake, true).await);
+        }
+        let tried: Vec<_> = tried.into_iter().flatten().collect();
+        assert_eq!(
+            tried,
+            [
+                "192.0.2.1:1",
+                "[2001:db8::1]:1",
+                "192.0.2.9:2",
+                "192.0.2.1:1"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_moved_is_followed_and_an_address_stays_while_resolution_fails() {
+        let fake = Fake(Mutex::new(Vec::new()));
+        let mut target = target(&["hub.example.com:1"]);
+        assert_eq!(step(&mut target, &fake, false).await, None);
+        assert_eq!(target.pause, Some(FIRST_PAUSE));
+        *fake.0.lock().expect("no panic") = vec![[192, 0, 2, 1].into()];
+        assert_eq!(
+            step(&mut target, &fake, false).await.as_deref(),
+            Some("192.0.2.1:1")
+        );
+        assert_eq!(target.pause, None);
+        *fake.0.lock().expect("no panic") = Vec::new();
+        assert_eq!(
+            step(&mut target, &fake, true).await.as_deref(),
+            Some("192.0.2.1:1")
+        );
+        *fake.0.lock().expect("no panic") = vec![[192, 0, 2, 7].into()];
+        assert_eq!(
+            step(&mut target, &fake, true).await.as_deref(),
+            Some("192.0.2.7:1")
+        );
+    }
+}

@@ -21,6 +21,14 @@ pub enum TunnelError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The mark on the tunnel's packets could not be set.
+    #[error("failed to set the fwmark {fwmark:#x}")]
+    Mark {
+        /// The mark.
+        fwmark: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The socket of the configuration protocol could not be made.
     #[error("failed to listen on {path}")]
     Uapi {

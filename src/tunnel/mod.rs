@@ -88,7 +88,6 @@ impl Device {
         let shared = Arc::new(Shared {
             name,
             mtu: usize::from(options.mtu),
-            tun,
             udp: ArcSwapOption::empty(),
             table: ArcSwap::from_pointee(Table::default()),
             state: Mutex::new(State::default()),
@@ -105,14 +104,21 @@ impl Device {
             handle: DeviceHandle { shared },
             threads: Vec::new(),
         };
-        device.start(options.uapi)?;
+        device.start(tun, options.uapi)?;
         Ok(device)
     }
 
-    fn start(&mut self, wanted: Uapi) -> Result<(), TunnelError> {
+    /// The threads alone hold the TUN, so that the link is gone once they are.
+    fn start(&mut self, tun: Tun, wanted: Uapi) -> Result<(), TunnelError> {
+        let tun = Arc::new(tun);
         let uapi = uapi::Server::open(&self.handle.shared.name, wanted)?;
-        self.spawn("seedwire-tun", |shared| threads::run_egress(shared))?;
-        self.spawn("seedwire-udp", |shared| threads::run_ingress(shared))?;
+        let out = Arc::clone(&tun);
+        self.spawn("seedwire-tun", move |shared| {
+            threads::run_egress(shared, &out)
+        })?;
+        self.spawn("seedwire-udp", move |shared| {
+            threads::run_ingress(shared, &tun)
+        })?;
         self.spawn("seedwire-timer", |shared| shared::run_timers(shared))?;
         if let Some(uapi) = uapi {
             self.spawn("seedwire-uapi", move |shared| uapi.run(shared))?;
@@ -155,6 +161,8 @@ impl Device {
             // A panic was told already.
             let _ = thread.join();
         }
+        // Handles may outlive the device; its port must not.
+        self.handle.shared.udp.store(None);
     }
 }
 

@@ -230,3 +230,122 @@ fn reason(error: &WireGuardError) -> EngineError {
         _ => EngineError::NotAuthentic,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Two ends, and the identity of each.
+    fn ends(ours: Option<PresharedKey>, theirs: Option<PresharedKey>) -> (Noise, Noise, Identity) {
+        let keys = [[1; 32], [2; 32]].map(PrivateKey::from_bytes);
+        let public = [&keys[0], &keys[1]].map(public_key);
+        let a = Identity::new(&keys[0]);
+        let b = Identity::new(&keys[1]);
+        let first = Noise::new(&a, &public[1], ours.as_ref(), 7);
+        let second = Noise::new(&b, &public[0], theirs.as_ref(), 9);
+        (first, second, b)
+    }
+
+    fn packet() -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        packet.extend([10, 9, 0, 1, 10, 9, 0, 2]);
+        packet.extend([1; 8]);
+        packet
+    }
+
+    fn handshake(a: &mut Noise, b: &mut Noise) -> Result<Opened, EngineError> {
+        let now = Duration::from_secs(1);
+        let mut room = [0; 256];
+        let mut answer = [0; 256];
+        let length = a.initiate(now, &mut room)?;
+        let Opened::Initiation { length } = b.open(now, FROM, &room[..length], &mut answer)? else {
+            panic!("an initiation is taken for something else");
+        };
+        let Opened::Response { length } = a.open(now, FROM, &answer[..length], &mut room)? else {
+            panic!("a response is taken for something else");
+        };
+        assert!(a.has_session() && !b.has_session());
+        b.open(now, FROM, &room[..length], &mut answer)
+    }
+
+    #[test]
+    fn two_ends_agree_and_packets_pass_both_ways() {
+        for psk in [None, Some(PresharedKey::from_bytes([5; 32]))] {
+            let (mut a, mut b, _) = ends(psk.clone(), psk);
+            let confirmed = handshake(&mut a, &mut b).expect("both are honest");
+            assert_eq!(
+                confirmed,
+                Opened::Packet {
+                    length: 0,
+                    completes: true
+                }
+            );
+            assert!(b.has_session());
+            for _ in 0..3 {
+                let now = Duration::from_secs(2);
+                let (mut sealed, mut opened) = ([0; 256], [0; 256]);
+                // What was padded is cut again.
+                let padded = [packet(), vec![0; 4]].concat();
+                let length = b.seal(now, &padded, &mut sealed).expect("a session");
+                assert_eq!(length, padded.len() + seedwire_core::tunnel::OVERHEAD);
+                assert_eq!(data_index(&sealed[..length]), Some(7));
+                let done = a.open(now, FROM, &sealed[..length], &mut opened);
+                let length = packet().len();
+                assert_eq!(
+                    done,
+                    Ok(Opened::Packet {
+                        length,
+                        completes: false
+                    })
+                );
+                assert_eq!(opened[..length], packet());
+            }
+        }
+    }
+
+    #[test]
+    fn another_preshared_key_gives_no_session() {
+        let (mut a, mut b, _) = ends(None, Some(PresharedKey::from_bytes([5; 32])));
+        assert_eq!(handshake(&mut a, &mut b), Err(EngineError::NotAuthentic));
+        assert!(!a.has_session());
+        let sealed = a.seal(Duration::from_secs(3), &packet(), &mut [0; 256]);
+        assert_eq!(sealed, Err(EngineError::NoSession));
+    }
+
+    #[test]
+    fn a_replay_and_a_changed_bit_are_refused() {
+        let (mut a, mut b, _) = ends(None, None);
+        handshake(&mut a, &mut b).expect("both are honest");
+        let now = Duration::from_secs(2);
+        let (mut sealed, mut opened) = ([0; 256], [0; 256]);
+        let length = a.seal(now, &packet(), &mut sealed).expect("a session");
+        let mut changed = sealed;
+        changed[20] ^= 1;
+        let refused = b.open(now, FROM, &changed[..length], &mut opened);
+        assert_eq!(refused, Err(EngineError::NotAuthentic));
+        assert!(b.open(now, FROM, &sealed[..length], &mut opened).is_ok());
+        let refused = b.open(now, FROM, &sealed[..length], &mut opened);
+        assert_eq!(refused, Err(EngineError::Replayed));
+    }
+
+    #[test]
+    fn messages_find_their_peer_and_a_flood_must_prove_its_address() {
+        let (mut a, _, identity) = ends(None, None);
+        let (mut message, mut out) = ([0; 256], [0; 256]);
+        let length = a
+            .initiate(Duration::from_secs(1), &mut message)
+            .expect("always");
+        let key = public_key(&PrivateKey::from_bytes([1; 32]));
+        let first = identity.dispatch(FROM, &message[..length], &mut out);
+        assert_eq!(first, Some(Addressee::Key(key)));
+        let proof = (0..WITHOUT_COOKIE + 1)
+            .filter_map(|_| identity.dispatch(FROM, &message[..length], &mut out))
+            .any(|addressee| matches!(addressee, Addressee::Prove(64)));
+        assert!(proof);
+        message[length - 20] ^= 1;
+        assert_eq!(identity.dispatch(FROM, &message[..length], &mut out), None);
+        assert_eq!(identity.dispatch(FROM, &[], &mut out), None);
+    }
+}

@@ -172,6 +172,8 @@ impl Peer {
         if let Ok(length) = engine.seal(now, packet, &mut datagram) {
             live.timers.on_sent(now, !packet.is_empty());
             self.send(shared, live, &datagram[..length]);
+        } else {
+            live.timers.want_session();
         }
     }
 

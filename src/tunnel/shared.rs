@@ -17,7 +17,6 @@ use super::error::Failure;
 use super::noise::Identity;
 use super::peer::Peer;
 use super::state::State;
-use super::tun::Tun;
 use super::udp::Udp;
 
 /// A thread that panics is fatal for the device, so what it leaves behind a lock is never relied
@@ -30,7 +29,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Shared {
     pub(super) name: InterfaceName,
     pub(super) mtu: usize,
-    pub(super) tun: Tun,
     pub(super) udp: ArcSwapOption<Udp>,
     pub(super) table: ArcSwap<Table>,
     pub(super) state: Mutex<State>,
@@ -91,6 +89,7 @@ impl Shared {
         // The counter is never read, so it stays readable for every thread.
         let _ = self.stop.write(1);
         self.schedule.wake();
+        self.tick();
     }
 }
 

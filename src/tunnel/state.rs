@@ -37,6 +37,8 @@ pub(super) struct Entry {
     /// Where it is to be reached, best first; empty for a peer that calls us or was set by wg(8).
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) keepalive: Option<Duration>,
+    /// Whether wg(8) gave it an endpoint; with a keepalive it is then dialled all the same.
+    pub(super) addressed: bool,
     pub(super) allowed_ips: BTreeSet<Prefix>,
 }
 
@@ -89,24 +91,13 @@ impl State {
         if bound.is_some() && port == self.listen_port && fwmark == self.fwmark {
             return Ok(());
         }
-        let keeps_port = bound.as_ref().filter(|_| port == self.listen_port);
-        let wanted = keeps_port.map_or(port, |udp| udp.port());
-        // The old sockets hold the port that the new ones want.
-        let same = bound.as_ref().is_some_and(|udp| udp.port() == wanted);
-        drop(bound);
-        let old = shared.udp.swap(None).filter(|_| same);
-        if let Some(old) = old {
-            let marked = old.set_mark(fwmark);
-            shared.udp.store(Some(old));
-            marked.map_err(|source| TunnelError::Bind {
-                port: wanted,
-                source,
-            })?;
+        if let Some(udp) = bound.as_ref().filter(|_| port == self.listen_port) {
+            let marked = udp.set_mark(fwmark);
+            marked.map_err(|source| TunnelError::Mark { fwmark, source })?;
         } else {
-            let udp = Udp::bind(wanted, fwmark).map_err(|source| TunnelError::Bind {
-                port: wanted,
-                source,
-            })?;
+            // The old sockets stay where the new ones can't be had.
+            let udp = Udp::bind(port, fwmark);
+            let udp = udp.map_err(|source| TunnelError::Bind { port, source })?;
             shared.udp.store(Some(Arc::new(udp)));
             let _ = shared.rebound.write(1);
         }
@@ -136,6 +127,7 @@ impl State {
                 preshared_key: None,
                 endpoints: Vec::new(),
                 keepalive: None,
+                addressed: false,
                 allowed_ips: BTreeSet::new(),
             };
             entry.renew_engine(shared, identity);
@@ -223,7 +215,7 @@ impl Entry {
         let mut live = lock(&self.peer.live);
         let policy = Policy {
             keepalive,
-            dialled: !self.endpoints.is_empty(),
+            dialled: !self.endpoints.is_empty() || (self.addressed && keepalive.is_some()),
             reachable: live.place.is_some(),
         };
         live.timers.set_policy(policy, shared.now());

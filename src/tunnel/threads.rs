@@ -13,6 +13,7 @@ use super::error::Failure;
 use super::handover::Handover;
 use super::noise::{Addressee, data_index};
 use super::shared::Shared;
+use super::tun::Tun;
 use super::udp::{self, Place, Received};
 
 /// Room for the longest IP packet with its padding, sealed.
@@ -22,14 +23,14 @@ const ROOM: usize = VNET_HEADER + 65536 + 16 + OVERHEAD;
 const RUN: usize = 64;
 
 /// Takes inner packets and sends them to their peers.
-pub(super) fn run_egress(shared: &Shared) {
+pub(super) fn run_egress(shared: &Shared, tun: &Tun) {
     let mut buffer = vec![0; ROOM];
     let mut inner = vec![0; ROOM];
     let mut out = vec![0; 2 * ROOM];
-    while wait(shared, &[shared.tun.as_fd()]) {
+    while wait(shared, &[tun.as_fd()]) {
         for _ in 0..RUN {
-            match shared.tun.read(&mut buffer) {
-                Ok(length) => egress(shared, &mut buffer[..length], &mut inner, &mut out),
+            match tun.read(&mut buffer) {
+                Ok(length) => egress(shared, tun, &mut buffer[..length], &mut inner, &mut out),
                 Err(error) if is_nothing(&error) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                     shared.fail(Failure::InterfaceDeleted(shared.name.clone()));
@@ -44,8 +45,8 @@ pub(super) fn run_egress(shared: &Shared) {
     }
 }
 
-fn egress(shared: &Shared, read: &mut [u8], inner: &mut [u8], out: &mut [u8]) {
-    let (vnet, packet) = if shared.tun.has_vnet() {
+fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], out: &mut [u8]) {
+    let (vnet, packet) = if tun.has_vnet() {
         let Some((header, packet)) = read.split_first_chunk_mut::<VNET_HEADER>() else {
             return;
         };
@@ -63,7 +64,7 @@ fn egress(shared: &Shared, read: &mut [u8], inner: &mut [u8], out: &mut [u8]) {
 }
 
 /// Takes datagrams and hands what is in them to the TUN.
-pub(super) fn run_ingress(shared: &Shared) {
+pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
     let mut buffer = vec![0; ROOM];
     let mut out = vec![0; 2 * ROOM];
     loop {
@@ -73,32 +74,29 @@ pub(super) fn run_ingress(shared: &Shared) {
         if !wait(shared, &sockets) {
             return;
         }
+        let mut idle = true;
         for socket in udp.iter().flat_map(|udp| udp.sockets()).flatten() {
             for _ in 0..RUN {
                 match udp::receive(socket, &mut buffer) {
-                    Ok(received) => ingress(shared, &buffer, received, &mut out),
+                    Ok(received) => {
+                        idle = false;
+                        ingress(shared, tun, &buffer, received, &mut out);
+                    }
                     Err(error) if is_nothing(&error) => break,
                     // Such as an ICMP error for something that was sent before.
                     Err(error) => debug!(%error, "no datagram"),
                 }
             }
         }
-        let same = |udp: &Arc<udp::Udp>| {
-            shared
-                .udp
-                .load()
-                .as_ref()
-                .is_some_and(|now| Arc::ptr_eq(now, udp))
-        };
-        if !udp.as_ref().is_some_and(same) {
-            // Empties the counter that said so.
+        if idle {
+            // Empties the counter that says the sockets are others; they are looked at anew anyway.
             let _ = shared.rebound.read();
         }
     }
 }
 
-fn ingress(shared: &Shared, buffer: &[u8], received: Received, out: &mut [u8]) {
-    let mut handover = Handover::new(&shared.tun);
+fn ingress(shared: &Shared, tun: &Tun, buffer: &[u8], received: Received, out: &mut [u8]) {
+    let mut handover = Handover::new(tun);
     let mut at = 0;
     for datagram in buffer[..received.length].chunks(received.segment) {
         let length = take(shared, received.from, datagram, &mut out[at..]);

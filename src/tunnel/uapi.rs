@@ -182,9 +182,22 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Zeroizing<String>>>
     }
 }
 
-/// Applies a request line by line, as far as it is valid.
+/// Reads a request whole, so that a slow client holds nobody up, and applies it line by line as
+/// far as it is valid.
 fn set(shared: &Shared, reader: &mut impl BufRead) -> Result<(), UapiError> {
     let mut lines = SetReader::default();
+    let mut request = Vec::new();
+    let mut done = loop {
+        let line = match read_line(reader) {
+            Ok(Some(line)) if !line.is_empty() => line,
+            Ok(_) => break Ok(()),
+            Err(_) => break Err(UapiError::Io),
+        };
+        match lines.line(&with_scope(&line)) {
+            Ok(line) => request.push(line),
+            Err(error) => break Err(error),
+        }
+    };
     let mut state = lock(&shared.state);
     let mut edit = Edit {
         shared,
@@ -192,19 +205,9 @@ fn set(shared: &Shared, reader: &mut impl BufRead) -> Result<(), UapiError> {
         peer: None,
         created: false,
     };
-    let done = loop {
-        let line = match read_line(reader) {
-            Ok(Some(line)) if !line.is_empty() => line,
-            Ok(_) => break Ok(()),
-            Err(_) => break Err(UapiError::Io),
-        };
-        let applied = lines
-            .line(&with_scope(&line))
-            .and_then(|line| edit.apply(line));
-        if applied.is_err() {
-            break applied;
-        }
-    };
+    if let Err(error) = request.into_iter().try_for_each(|line| edit.apply(line)) {
+        done = Err(error);
+    }
     if shared.udp.load().is_none() {
         let (port, mark) = (state.listen_port(), state.fwmark);
         let bound = state.bind(shared, port, mark);
@@ -311,7 +314,9 @@ impl Edit<'_> {
     }
 
     fn set_endpoint(&mut self, key: &PublicKey, address: SocketAddr) {
-        if let Some(entry) = self.state.entries.get(key) {
+        if let Some(entry) = self.state.entries.get_mut(key) {
+            entry.addressed = true;
+            entry.set_policy(self.shared, entry.keepalive);
             entry.set_endpoint(self.shared, address);
         }
     }
