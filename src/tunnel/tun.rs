@@ -81,11 +81,19 @@ fn set_mtu(name: &InterfaceName, mtu: u16) -> io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
     let mut request = request(name);
     request.ifr_ifru.ifru_mtu = libc::c_int::from(mtu);
-    ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as libc::Ioctl, &mut request)?;
+    ioctl(
+        socket.as_raw_fd(),
+        libc::SIOCSIFMTU as libc::Ioctl,
+        &mut request,
+    )?;
     // A burst of small packets must not be lost before the reading thread runs. Only root of the
     // machine may ask for that; a user namespace keeps the kernel's 500.
     request.ifr_ifru.ifru_mtu = 1000;
-    match ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as libc::Ioctl, &mut request) {
+    match ioctl(
+        socket.as_raw_fd(),
+        libc::SIOCSIFTXQLEN as libc::Ioctl,
+        &mut request,
+    ) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
