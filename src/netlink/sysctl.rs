@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::Error;
 
@@ -33,7 +34,9 @@ pub fn write(path: &str, value: &str) -> Result<(), Error> {
 }
 
 /// Whether the setting at this path can be written: the file system may be read-only, as in a
-/// container, or the user may not.
+/// container, or the user may not. CAP_NET_ADMIN counts for what is below net, whoever has it, which
+/// access(2) would leave out for a user other than 0.
 pub fn writable(path: &str) -> bool {
-    access(&file(path), AccessFlags::W_OK).is_ok()
+    let effective = AtFlags::AT_EACCESS;
+    faccessat(AT_FDCWD, &file(path), AccessFlags::W_OK, effective).is_ok()
 }
