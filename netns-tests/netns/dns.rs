@@ -229,10 +229,12 @@ pub fn a_zone_behind_a_peer_that_is_down_fails_fast() {
     names.hub.kill_hard();
     let host = &names.world.node;
     let line = "@127.0.0.1 +time=1 fresh.logging.svc.cluster.local";
-    // dig waits 1 s, less than an upstream's timeout.
-    wait_until("a SERVFAIL within a second", || {
-        ask(host, line).status == "SERVFAIL"
+    wait_until("the peer to be down", || {
+        node.get("/readyz")
+            .is_some_and(|ready| ready.body.contains("peer"))
     });
+    // dig waits 1 s, less than an upstream's timeout.
+    assert_eq!(ask(host, line).status, "SERVFAIL", "within a second");
     assert!(
         ask(host, line).text.contains("EDE: "),
         "an extended error says why"

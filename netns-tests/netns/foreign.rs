@@ -81,16 +81,10 @@ pub fn foreign_state_outlives_start_reload_stop_kill_and_down() {
     let before = settled(host);
     let config = all_kinds(&world);
     let unchanged = |when: &str| {
-        assert_unchanged(
-            when,
-            &before
-                .clone()
-                .without("seed0")
-                .without_address("169.254.20.11"),
-            &State::of(host)
-                .without("seed0")
-                .without_address("169.254.20.11"),
-        );
+        let now = State::of(host)
+            .without("seed0")
+            .without_address("169.254.20.11");
+        assert_unchanged(when, &before, &now);
     };
 
     let mut node = Seedwire::start_ready(host, &config);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::dnat::pod_behind;
 use crate::harness::client::{Client, serve_tcp};
 use crate::harness::world::World;
-use crate::harness::{Host, Seedwire, wait_until};
+use crate::harness::{Host, Seedwire};
 
 fn mtu(host: &Host, interface: &str) -> u64 {
     let link: Value =
@@ -31,19 +31,34 @@ pub fn the_mtu_comes_from_the_path() {
     assert_eq!(mtu(&world.node, "seed0"), 1300);
 }
 
-/// The MSS in the SYN and in the answer to it, as they arrive at a host.
-fn mss_at(host: &Host, run: impl FnOnce()) -> Vec<u32> {
-    let capture = host.spawn("tcpdump -Z root -n -l -v -i inside tcp[tcpflags]&tcp-syn!=0");
-    capture.wait_for_output("listening on");
-    run();
-    let mss = || {
-        let output = capture.output();
-        let values = output.split("mss ").skip(1);
-        let value = |rest: &str| rest.split([',', ']']).next()?.parse().ok();
-        values.filter_map(value).collect::<Vec<u32>>()
+/// Counts the SYNs, and the answers to them, that come in with this MSS.
+fn count_mss(host: &Host, mss: u32) {
+    host.nft(&format!(
+        "table inet look {{
+           chain c {{ type filter hook input priority 0; tcp flags & syn == syn jump sizes; }}
+           chain sizes {{ tcp option maxseg size {mss} counter comment \"same\"; \
+                          tcp option maxseg size != {mss} counter comment \"other\"; }}
+         }}",
+    ));
+}
+
+/// How many came in with the MSS that is counted, and how many with others.
+fn counted(host: &Host) -> (u64, u64) {
+    let ruleset: Value =
+        serde_json::from_str(&host.run("nft -j list table inet look")).expect("JSON");
+    let rules = ruleset["nftables"].as_array().expect("rules");
+    let packets = |comment: &str| {
+        let mut rules = rules.iter().map(|item| &item["rule"]);
+        let rule = rules
+            .find(|rule| rule["comment"] == comment)
+            .expect("the rule");
+        let expressions = rule["expr"].as_array().expect("expressions");
+        expressions
+            .iter()
+            .find_map(|e| e["counter"]["packets"].as_u64())
+            .expect("a counter")
     };
-    wait_until("SYN and SYN-ACK in the capture", || mss().len() >= 2);
-    mss()
+    (packets("same"), packets("other"))
 }
 
 pub fn the_mss_is_clamped_on_both_ends() {
@@ -57,16 +72,19 @@ pub fn the_mss_is_clamped_on_both_ends() {
     config["network"] = json!({"forward": true, "masquerade": ["172.25.0.0/16"]});
     let _node = Seedwire::start_ready(&world.node, &config);
     serve_tcp(&world.seed, "10.240.16.10:3100");
-    let mss = mss_at(&world.seed, || {
-        let mut client = Client::connect(&pod, "10.240.16.10:3100").expect("a connection");
-        client.exchange(500_000).expect("data comes back");
-    });
     // The pod offers 1460; the node's tunnel carries 1300 less 40.
-    assert_eq!(mss[0], 1260, "in the SYN: {mss:?}");
-    let received = pod.spawn("tcpdump -Z root -n -l -v -i eth0 tcp[tcpflags]&tcp-syn!=0");
-    received.wait_for_output("listening on");
-    Client::connect(&pod, "10.240.16.10:3100").expect("a connection");
-    wait_until("the clamped SYN-ACK", || {
-        received.output().contains("mss 1260")
-    });
+    count_mss(&world.seed, 1260);
+    count_mss(&pod, 1260);
+    let mut client = Client::connect(&pod, "10.240.16.10:3100").expect("a connection");
+    client.exchange(500_000).expect("data comes back");
+    assert_eq!(
+        counted(&world.seed),
+        (1, 0),
+        "SYNs in the seed, with 1260 and with another MSS"
+    );
+    assert_eq!(
+        counted(&pod),
+        (1, 0),
+        "answers in the pod, with 1260 and with another MSS"
+    );
 }
