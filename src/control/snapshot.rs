@@ -426,8 +426,8 @@ impl Snapshot {
             }
         }
         for peer in self.tunnel.iter().flat_map(|tunnel| &tunnel.peers) {
-            if peer.dialled && peer.state == PeerState::Down {
-                reasons.push(Reason::new(ReasonKind::Peer, peer.why_down()));
+            if let Some(why) = peer.why_not_ready() {
+                reasons.push(Reason::new(ReasonKind::Peer, why));
             }
         }
         for zone in self.dns.iter().flat_map(|dns| &dns.zones) {
@@ -441,11 +441,22 @@ impl Snapshot {
 }
 
 impl Peer {
-    fn why_down(&self) -> String {
-        match &self.trouble {
-            Some(trouble) => format!("peer {} is down: {trouble}", self.name),
-            None => format!("peer {} is down", self.name),
-        }
+    /// Why it keeps the instance from being ready; a peer that calls us never does.
+    fn why_not_ready(&self) -> Option<String> {
+        let name = &self.name;
+        let what = match self.state {
+            _ if !self.dialled => return None,
+            PeerState::Down => format!("peer {name} is down"),
+            // With keepalive it is called from the start, so it is not idle before it answers.
+            PeerState::Idle if self.keepalive.is_some() && self.last_handshake.is_none() => {
+                format!("peer {name} has not answered yet")
+            }
+            PeerState::Idle | PeerState::Up => return None,
+        };
+        Some(match &self.trouble {
+            Some(trouble) => format!("{what}: {trouble}"),
+            None => what,
+        })
     }
 }
 
