@@ -24,8 +24,6 @@ use crate::control;
 /// Where each instance serves health and metrics.
 const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9586);
 const WIREGUARD_PORT: u16 = 51820;
-/// How many lines of an instance's log are shown when it failed.
-const SHOWN: usize = 8;
 
 /// The tunnel's interface in the pod.
 pub(super) const POD_LINK: &str = "seed0";
@@ -133,7 +131,6 @@ fn write_secret(file: &Path, text: &str) -> Result<()> {
 pub(super) struct Instance<'a> {
     namespace: &'a Netns,
     process: Child,
-    log: PathBuf,
     socket: PathBuf,
 }
 
@@ -150,39 +147,34 @@ impl<'a> Instance<'a> {
         let file = files.join(format!("{name}.yaml"));
         fs::write(&file, configuration)
             .with_context(|| format!("failed to write {}", file.display()))?;
-        let log = files.join(format!("{name}.log"));
-        let written = File::create(&log).with_context(|| format!("failed to create {name}.log"))?;
+        let log = File::create(files.join(format!("{name}.log")))
+            .with_context(|| format!("failed to create {name}.log"))?;
         let process = namespace.run(move || {
             Command::new("/proc/self/exe")
                 .arg0("seedwire")
                 .args(["run", "-c"])
                 .arg(&file)
                 .stdin(Stdio::null())
-                .stdout(written.try_clone()?)
-                .stderr(written)
+                .stdout(log.try_clone()?)
+                .stderr(log)
                 .spawn()
                 .context("failed to start seedwire")
         })?;
         Ok(Self {
             namespace,
             process,
-            log,
             socket: files.join(format!("{interface}.sock")),
         })
     }
 
-    /// Fails, with the end of its log, when it is no longer running.
+    /// Fails when it is no longer running.
     pub(super) fn check(&mut self) -> Result<()> {
         if let Some(status) = self
             .process
             .try_wait()
             .context("failed to look at seedwire")?
         {
-            bail!(
-                "seedwire in the {} ended ({status}){}",
-                self.namespace.name(),
-                self.log()
-            );
+            bail!("seedwire in the {} ended ({status})", self.namespace.name());
         }
         Ok(())
     }
@@ -213,14 +205,6 @@ impl<'a> Instance<'a> {
             .await
             .unwrap_or_else(|_| bail!("no answer"))
             .with_context(|| format!("failed to ask {CONTROL}{path}"))
-    }
-
-    /// The end of what it logged, for an error.
-    pub(super) fn log(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        let shown = &lines[lines.len().saturating_sub(SHOWN)..];
-        shown.iter().map(|line| format!("\n    {line}")).collect()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the demo tells, to a person or to a program.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -31,6 +33,9 @@ const TOPOLOGY: &str = "
 
 /// The most lines of one push that are all shown; of more, the first.
 const SHOWN: usize = 5;
+
+/// How many lines of a log are shown.
+const LOGGED: usize = 10;
 
 /// What came out of it.
 #[derive(Debug, Serialize)]
@@ -177,6 +182,23 @@ impl Report {
         if self.json {
             let line = serde_json::to_string(summary)?;
             writeln!(io::stdout(), "{line}").context("failed to write the summary")?;
+        }
+        Ok(())
+    }
+
+    /// The ends of what the instances logged, for when it went wrong.
+    pub(super) fn logs(&self, files: &Path) -> Result<()> {
+        for name in ["hub", "pod"] {
+            let Ok(log) = fs::read_to_string(files.join(format!("{name}.log"))) else {
+                continue;
+            };
+            let lines: Vec<_> = log.lines().collect();
+            self.tell(&format!(
+                "\n  the log of seedwire in the {name}, its end:\n"
+            ))?;
+            for line in &lines[lines.len().saturating_sub(LOGGED)..] {
+                self.tell(&format!("    {line}\n"))?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use hickory_proto::rr::Name;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::agent::Agent;
 use super::dns::NameServer;
@@ -29,8 +29,19 @@ const PACE: Duration = Duration::from_millis(300);
 const DNS_PORT: u16 = 53;
 
 /// Tells the story from the namespaces to the summary; the files are put into `files`.
+///
+/// # Errors
+/// The hop at which it did not go on; what the instances logged is told before.
 pub(super) async fn tell(options: Options, files: &Path) -> Result<()> {
     let report = Report::new(options.json);
+    let done = happen(&report, options, files).await;
+    if done.is_err() {
+        report.logs(files)?;
+    }
+    done
+}
+
+async fn happen(report: &Report, options: Options, files: &Path) -> Result<()> {
     let world = World::new(files)?;
     report.topology()?;
     let names = world.all().map(Netns::name).join(", ");
@@ -46,14 +57,20 @@ pub(super) async fn tell(options: Options, files: &Path) -> Result<()> {
     let started = Instant::now();
     let mut pod = Instance::start(&world.pod, files, POD_LINK, &keys.pod_configuration())?;
     let agent = agent(&world)?;
-    let tunnel = come_up(&report, &world, &agent, &mut pod).await?;
+    let tunnel = come_up(report, &world, &agent, &mut pod).await?;
     ready(&mut pod, "seedwire in the pod").await?;
     let ready_ms = milliseconds(started.elapsed());
     report.stage("ready", "seedwire in the pod says 200 to /readyz")?;
 
     let sent = usize::try_from(options.lines)?;
-    let pushed = push(&report, &agent, &services.loki, sent).await;
-    let pushed = pushed.with_context(|| format!("lines did not arrive{}", pod.log()))?;
+    let pushed = match push(report, &agent, &services.loki, sent).await {
+        Ok(pushed) => pushed,
+        Err(error) => {
+            hub.check()?;
+            pod.check()?;
+            return Err(error.context(lost(&world, &pod).await));
+        }
+    };
     let asked = services.control_plane.asked_for(&agent.loki);
     let summary = Summary {
         sent,
@@ -132,7 +149,7 @@ async fn ready(instance: &mut Instance<'_>, who: &str) -> Result<()> {
     while let Some(reasons) = instance.not_ready().await {
         instance.check()?;
         if Instant::now() >= deadline {
-            bail!("{who} is not ready: {}{}", reasons.trim(), instance.log());
+            bail!("{who} is not ready: {}", reasons.trim());
         }
         sleep(LOOK).await;
     }
@@ -187,7 +204,7 @@ async fn routes(world: &World, pod: &mut Instance<'_>) -> Result<u32> {
         }
         pod.check()?;
         if Instant::now() >= deadline {
-            bail!("routes: the pod has none into the tunnel{}", pod.log());
+            bail!("routes: the pod has none into the tunnel");
         }
         sleep(LOOK).await;
     }
@@ -205,10 +222,7 @@ async fn handshake(pod: &mut Instance<'_>) -> Result<f64> {
         pod.check()?;
         if Instant::now() >= deadline {
             let why = peer["trouble"].as_str().unwrap_or("no answer");
-            bail!(
-                "tunnel: no handshake with the hub at {HUB}: {why}{}",
-                pod.log()
-            );
+            bail!("tunnel: no handshake with the hub at {HUB}: {why}");
         }
         sleep(LOOK).await;
     }
@@ -222,12 +236,33 @@ async fn resolve(agent: &Agent<'_>, pod: &mut Instance<'_>) -> Result<Ipv4Addr> 
             Ok(SERVICE) => return Ok(SERVICE),
             Ok(other) => bail!("dns: {LOKI_NAME} was resolved to {other}, which is not {SERVICE}"),
             Err(error) if Instant::now() >= deadline => {
-                return Err(anyhow!(error).context(format!("dns{}", pod.log())));
+                return Err(anyhow!(error).context("dns"));
             }
             Err(_) => pod.check()?,
         }
         sleep(LOOK).await;
     }
+}
+
+/// That lines did not arrive, and at which hop they were lost.
+async fn lost(world: &World, pod: &Instance<'_>) -> String {
+    if let Some(reasons) = pod.not_ready().await {
+        let reasons = reasons.trim().replace('\n', "; ");
+        return format!("lines did not arrive; seedwire in the pod is not ready ({reasons})");
+    }
+    let hop = match connects(&world.hub, (LOKI, LOKI_PORT).into()).await {
+        Ok(()) => "the hub reaches Loki, so they were lost before it".to_owned(),
+        Err(error) => format!("the hub does not reach Loki at {LOKI}:{LOKI_PORT} ({error:#})"),
+    };
+    format!("lines did not arrive; {hop}")
+}
+
+async fn connects(from: &Netns, to: SocketAddr) -> Result<()> {
+    let connecting = from.tcp()?.connect(to);
+    timeout(Duration::from_secs(2), connecting)
+        .await
+        .context("no answer")??;
+    Ok(())
 }
 
 /// What the pushes had in common.
