@@ -113,7 +113,9 @@ fn write_network(out: &mut String, steps: &[Step]) -> fmt::Result {
             None => "as desired".to_owned(),
             Some(error) => format!("NOT AS DESIRED: {error}"),
         };
-        table.row([step.text.clone(), state]);
+        // Of an nft table the head alone; `check --plan` has all of it.
+        let head = step.text.lines().next().unwrap_or_default();
+        table.row([head.trim_end_matches(" {").to_owned(), state]);
     }
     table.write(out)
 }

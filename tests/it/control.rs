@@ -121,6 +121,10 @@ fn ready() -> Snapshot {
         network: vec![
             step("link", "link seed0 mtu 1420"),
             step("route", "route 10.240.16.0/20 dev seed0"),
+            step(
+                "nft",
+                "table inet seed0 {\n\tchain a long line that would widen the column\n}",
+            ),
         ],
         dns: Some(dns()),
         ports: vec![Port {
@@ -556,7 +560,7 @@ fn status_comes_over_the_socket_as_a_table_and_as_json() {
         "tunnel: userspace (configured), MTU 1420 (from the path), UDP port 51820\n",
         "  PEER       STATE  ENDPOINT         HANDSHAKE",
         " 1.5 KiB   2.0 KiB  10.88.0.1/32, 10.240.16.0/20\n",
-        "  route 10.240.16.0/20 dev seed0  as desired\n",
+        "  route 10.240.16.0/20 dev seed0  as desired\n  table inet seed0                as desired\n",
         "  (everything else)               -          169.254.20.10:53  DOWN   10         3         -        no answer within 2 s\n",
         "  127.0.0.1:3100  loki.logging.svc.cluster.local:3100  1     5      2",
         " ago: failed to resolve hub.example: no answer\n",
