@@ -58,6 +58,12 @@ pub(super) fn of(step: Step, errno: Errno) -> Refusal {
     Refusal(explain(step, errno, &Settings::read()))
 }
 
+/// What this error number means inside the namespaces, if it is that they came without their
+/// capabilities.
+pub(super) fn if_forbidden(errno: Option<i32>) -> Option<Refusal> {
+    matches!(errno, Some(libc::EPERM | libc::EACCES)).then(|| of(Step::Capabilities, Errno::EPERM))
+}
+
 /// The number of an error that a system call gave.
 pub(super) fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -105,8 +104,8 @@ pub(super) fn settle() -> Result<PathBuf> {
         .thread_unblock()
         .context("failed to unblock the signals")?;
     die_with_parent()?;
-    mount_none("/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)
-        .context("failed to keep mounts to the demo")?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount_none(Path::new("/"), None, flags)?;
     // Often one is a link to the other.
     for folder in ["/run", "/var/run"] {
         match fs::canonicalize(folder) {
@@ -144,18 +143,20 @@ fn is_ours(folder: &Path) -> bool {
 }
 
 fn cover(folder: &Path) -> Result<()> {
-    mount_none(
-        folder,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-    )
-    .and_then(|()| fs::write(folder.join(MARK), "").map_err(|error| refusal::errno(&error)))
-    .with_context(|| format!("failed to put memory in the place of {}", folder.display()))
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_none(folder, Some("tmpfs"), flags)?;
+    fs::write(folder.join(MARK), "")
+        .with_context(|| format!("failed to write into {}", folder.display()))
 }
 
-fn mount_none(target: impl AsRef<Path>, kind: Option<&str>, flags: MsFlags) -> Result<(), Errno> {
+fn mount_none(target: &Path, kind: Option<&str>, flags: MsFlags) -> Result<()> {
     let source = kind.unwrap_or("none");
-    mount(Some(source), target.as_ref(), kind, flags, None::<&str>)
+    mount(Some(source), target, kind, flags, None::<&str>).map_err(|errno| {
+        refusal::if_forbidden(Some(errno as i32)).map_or_else(
+            || anyhow!(errno).context(format!("failed to mount over {}", target.display())),
+            anyhow::Error::from,
+        )
+    })
 }
 
 /// Puts `text` in the place of /etc/resolv.conf for this thread and the processes that it starts.

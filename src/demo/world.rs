@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
 use seedwire_core::netstate::{
     Action, Address, Chain, ChainKind, Hook, Link, MAIN_TABLE, Match, NftRule, Route, RouteKind,
     Table,
@@ -153,11 +152,12 @@ fn probe(rtnl: &mut Rtnl) -> Result<()> {
         mtu: 1420,
         uapi: Uapi::Off,
     };
-    let device = Device::create(options).map_err(|error| match error {
-        TunnelError::Create { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
-            refusal::of(Step::Capabilities, Errno::EPERM).into()
-        }
-        other => anyhow::Error::from(other),
+    let device = Device::create(options).map_err(|error| {
+        let errno = match &error {
+            TunnelError::Create { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        refusal::if_forbidden(errno).map_or_else(|| error.into(), anyhow::Error::from)
     })?;
     set_up(rtnl, name)?;
     device.stop();
@@ -197,16 +197,15 @@ pub(super) fn in_namespace<T: Send + 'static>(
             return error;
         }
         let errno = error.downcast_ref().and_then(netlink::Error::errno);
-        if errno == Some(Errno::EPERM as i32) {
-            refusal::of(Step::Capabilities, Errno::EPERM).into()
-        } else {
-            error.context(format!("failed to prepare the {}", namespace.name()))
-        }
+        refusal::if_forbidden(errno).map_or_else(
+            || error.context(format!("failed to prepare the {}", namespace.name())),
+            anyhow::Error::from,
+        )
     })
 }
 
 /// The link of this name, which must be there.
-pub(super) fn link(rtnl: &mut Rtnl, name: &str) -> Result<Link> {
+fn link(rtnl: &mut Rtnl, name: &str) -> Result<Link> {
     rtnl.link(name)?
         .with_context(|| format!("there is no link {name}"))
 }
