@@ -251,6 +251,12 @@ impl Instance {
     }
 
     async fn configure_dns(&mut self, config: &Config) -> anyhow::Result<()> {
+        if self.dns.is_some() != config.dns.is_some()
+            && let Some(relays) = self.relays.take()
+        {
+            // They resolve names through the forwarder that goes, or through none.
+            relays.stop().await;
+        }
         match (&self.dns, &config.dns) {
             (Some(forwarder), Some(dns)) => forwarder.reload(dns).await?,
             (None, Some(dns)) => self.dns = Some(Forwarder::start(dns, Arc::clone(&self.paths))?),
