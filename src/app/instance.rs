@@ -231,6 +231,7 @@ impl Instance {
         let (facts, mtu) = facts::gather(tunnel, endpoints, net);
         let desired = desired(net.instance().clone(), config, &facts);
         if self.applied.as_ref() == Some(&desired) {
+            self.state.set_mtu(mtu);
             return;
         }
         let fwmark = self.applied.as_ref().and_then(|applied| applied.fwmark);
