@@ -71,11 +71,7 @@ impl Dialer {
             let target = self.peers.entry(key).or_default();
             let others = target.endpoints != endpoints;
             if others {
-                *target = Target {
-                    endpoints,
-                    rounds,
-                    ..Target::default()
-                };
+                target.replace(endpoints, rounds);
             }
             let unanswered = std::mem::replace(&mut target.rounds, rounds) != rounds;
             if others || unanswered || target.pause.is_some() {
@@ -89,6 +85,16 @@ impl Dialer {
 }
 
 impl Target {
+    /// Takes other endpoints over. The address in use stays in use where it is one of theirs.
+    fn replace(&mut self, endpoints: Vec<Endpoint>, rounds: u64) {
+        *self = Self {
+            endpoints,
+            rounds,
+            current: self.current,
+            ..Self::default()
+        };
+    }
+
     /// Resolves all endpoints anew; those whose name can't be keep their last addresses.
     async fn find(&mut self, resolve: &dyn Resolve) {
         let mut found = Vec::new();
@@ -219,6 +225,27 @@ mod tests {
                 "192.0.2.9:2",
                 "192.0.2.1:1"
             ]
+        );
+    }
+
+    #[tokio::test]
+    async fn another_list_keeps_the_address_in_use_only_where_it_has_it() {
+        let fake = Fake(Mutex::new(Vec::new()));
+        let mut target = target(&["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]);
+        step(&mut target, &fake, false).await;
+        step(&mut target, &fake, true).await;
+        let shrunk = ["192.0.2.3:1", "192.0.2.2:1"].map(|text| text.parse().expect("one"));
+        target.replace(shrunk.to_vec(), 1);
+        assert_eq!(step(&mut target, &fake, false).await, None);
+        target.replace(shrunk[..1].to_vec(), 1);
+        assert_eq!(
+            step(&mut target, &fake, false).await.as_deref(),
+            Some("192.0.2.3:1")
+        );
+        // The only address there is, is called again and again by the timers alone.
+        assert_eq!(
+            step(&mut target, &fake, true).await.as_deref(),
+            Some("192.0.2.3:1")
         );
     }
 

@@ -63,10 +63,11 @@ fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer) {
     let key = peer.public_key;
     let entry = state.add_peer(shared, key, &peer.name);
     lock(&entry.peer.live).name.clone_from(&peer.name);
-    let moved = entry.endpoints != peer.endpoints;
     entry.endpoints.clone_from(&peer.endpoints);
     entry.set_policy(shared, peer.keepalive);
-    if moved
+    // Where there is an address already, the dialer decides whether it stays.
+    let placed = lock(&entry.peer.live).place.is_some();
+    if !placed
         && let Some(first) = peer
             .endpoints
             .first()

@@ -227,7 +227,7 @@ impl Entry {
         if live.place.is_none_or(|place| place.address != address) {
             let now = shared.now();
             live.place_at(address, now);
-            live.timers.redial();
+            live.timers.redial(now);
         }
     }
 }

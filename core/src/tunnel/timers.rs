@@ -10,8 +10,11 @@ const REJECT_AFTER: Duration = Duration::from_secs(180);
 const ATTEMPT_FOR: Duration = Duration::from_secs(90);
 /// The pause between two initiations (Rekey-Timeout).
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after [`ATTEMPT_FOR`], for a peer that is tried for ever.
-const LATE_PAUSE: Duration = Duration::from_secs(10);
+/// What is added to the pause at random, in milliseconds; later on more, so that the peers of a
+/// hub that was away for long don't call all at once when it returns. Two initiations still fit
+/// into 15 s, so that one of them may be lost.
+const JITTER_MS: u32 = 334;
+const LATE_JITTER_MS: u32 = 2000;
 /// Received data is answered within this time, by a keepalive when nothing else is sent
 /// (Keepalive-Timeout).
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -116,10 +119,13 @@ impl PeerTimers {
     }
 
     /// The peer is to be tried at a new address: at once, whatever was tried before.
-    pub fn redial(&mut self) {
+    pub fn redial(&mut self, now: Duration) {
         self.last_initiation = None;
         if let Some(attempt) = &mut self.attempt {
-            attempt.next = Duration::ZERO;
+            attempt.next = now;
+            // The new address gets the whole wait, and an attempt that ends all of its time.
+            attempt.first = now;
+            attempt.round_ends = now + DOWN_AFTER;
         } else if self.policy.dialled && self.policy.keepalive.is_some() {
             self.wanted = true;
         }
@@ -348,14 +354,12 @@ impl PeerTimers {
 
 /// The pause after an initiation, `trying` after the first one.
 fn pause(trying: Duration, random: &mut dyn FnMut() -> u32) -> Duration {
-    let jitter = |most: u32, random: &mut dyn FnMut() -> u32| {
-        Duration::from_millis(u64::from(random() % most))
-    };
-    if trying < ATTEMPT_FOR {
-        REKEY_TIMEOUT + jitter(334, random)
+    let most = if trying < ATTEMPT_FOR {
+        JITTER_MS
     } else {
-        LATE_PAUSE + jitter(2000, random)
-    }
+        LATE_JITTER_MS
+    };
+    REKEY_TIMEOUT + Duration::from_millis(u64::from(random() % most))
 }
 
 #[cfg(test)]

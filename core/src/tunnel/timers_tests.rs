@@ -113,6 +113,56 @@ fn a_hub_that_was_away_is_found_again_within_15_s() {
     }
 }
 
+/// The longest time without an initiation from the first one on.
+fn longest_gap(world: &World) -> Duration {
+    let ends = world.initiations.iter().skip(1).chain([&world.now]);
+    let gaps = world.initiations.iter().zip(ends);
+    gaps.map(|(begins, ends)| *ends - *begins)
+        .max()
+        .expect("it was tried")
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_called_twice_in_any_15_s_for_hours() {
+    let learned = Policy {
+        dialled: false,
+        ..dialled()
+    };
+    let without_keepalive = Policy {
+        keepalive: None,
+        ..dialled()
+    };
+    for policy in [dialled(), learned, without_keepalive] {
+        let mut world = World::new(policy);
+        world.answers = false;
+        world.timers.want_session();
+        for _ in 0..24 * 60 {
+            // Data that waits, and an end that never moves, change nothing.
+            world.timers.want_session();
+            let now = world.now;
+            world.timers.set_policy(policy, now);
+            world.run(60 * SECOND);
+        }
+        let gap = longest_gap(&world);
+        assert!(2 * gap < 15 * SECOND, "{policy:?}: {gap:?}");
+        assert_eq!(world.given_up, 0);
+    }
+}
+
+#[test]
+fn a_new_address_is_waited_for_as_long_as_the_first() {
+    let mut world = World::new(dialled());
+    world.answers = false;
+    world.run(9 * SECOND);
+    world.timers.redial(world.now);
+    let before = world.initiations.len();
+    world.run(9 * SECOND);
+    assert_eq!((world.state(), world.timers.rounds()), (PeerState::Idle, 0));
+    assert!(world.initiations.len() > before + 1);
+    world.run(2 * SECOND);
+    assert_eq!((world.state(), world.timers.rounds()), (PeerState::Down, 1));
+}
+
 #[test]
 fn silence_is_looked_into_after_two_periods_and_is_down_after_three() {
     let mut world = World::new(dialled());
@@ -139,7 +189,7 @@ fn each_round_without_an_answer_asks_for_another_address() {
     assert!(world.timers.rounds() >= 5);
     let before = world.initiations.len();
     world.answers = true;
-    world.timers.redial();
+    world.timers.redial(world.now);
     world.run(Duration::ZERO);
     assert_eq!(world.initiations.len(), before + 1);
     assert_eq!(world.state(), PeerState::Up);
