@@ -43,3 +43,20 @@ pub fn an_interrupt_leaves_nothing() {
     });
     assert_eq!(host.run("ls /run").trim(), "shared", "files of the demo");
 }
+
+pub fn an_interrupt_at_any_moment_leaves_nothing() {
+    let host = Host::new("alone");
+    for milliseconds in [1, 20, 100, 400, 1200, 3000] {
+        let mut demo = host.spawn(&format!("{} demo", sandbox::seedwire()));
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        demo.signal(nix::sys::signal::Signal::SIGINT);
+        demo.wait();
+        crate::harness::wait_until("all processes to end", || {
+            !host
+                .run("ps -e -o comm=")
+                .lines()
+                .any(|name| name == "seedwire")
+        });
+        assert_eq!(host.run("ls /run").trim(), "shared", "files of the demo");
+    }
+}

@@ -360,3 +360,34 @@ pub fn names_alone_need_no_privileges() {
     assert!(process.wait().success());
     crate::harness::state::assert_unchanged("after the end", &before, &State::of(host));
 }
+
+pub fn upstreams_are_asked_over_ipv6_too() {
+    let names = Names::new();
+    let line = "local-data: \"loki.logging.svc.cluster.local. 60 A 10.240.20.66\"";
+    let control_plane = unbound(&names.world.seed, "fd24:16::10", &[line]);
+    let internet = dnsmasq(
+        &names.world.hub,
+        "2001:db8::1",
+        &["--host-record=example.test,192.0.2.66"],
+    );
+    let mut config = names.node_config();
+    config["dns"]["zones"][0]["upstreams"] = json!(["[fd24:16::10]:53"]);
+    config["dns"]["upstreams"] = json!(["[2001:db8::1]:53"]);
+    let _node = Seedwire::start_ready(&names.world.node, &config);
+    for transport in ["+notcp", "+tcp"] {
+        let host = &names.world.node;
+        expect(
+            host,
+            &format!("@::1 {transport} {LOKI} A"),
+            "NOERROR",
+            &["10.240.20.66"],
+        );
+        expect(
+            host,
+            &format!("@127.0.0.1 {transport} example.test"),
+            "NOERROR",
+            &["192.0.2.66"],
+        );
+    }
+    assert!(control_plane.questions(LOKI) > 0 && internet.questions("example.test") > 0);
+}

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::dnat::pod_behind;
 use crate::harness::client::{Client, serve_tcp};
+use crate::harness::state::assert_unchanged;
 use crate::harness::world::World;
-use crate::harness::{Host, Seedwire};
+use crate::harness::{Host, Seedwire, State};
 
 #[track_caller]
 fn seen_as(host: &Host, address: &str) -> String {
@@ -73,6 +74,7 @@ pub fn a_hub_leaves_addresses_where_the_seed_has_a_return_route() {
 pub fn forwarding_stays_on_for_others() {
     let world = World::new();
     assert_eq!(world.node.read_sysctl("net/ipv4/ip_forward"), "0");
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
     let mut config = world.node_config();
     let mut node = Seedwire::start_ready(&world.node, &config);
     assert_eq!(
@@ -94,4 +96,35 @@ pub fn forwarding_stays_on_for_others() {
     assert_eq!(both(), ["1", "1"]);
     node.stop();
     assert_eq!(both(), ["1", "1"], "others may rely on it by now");
+}
+
+pub fn routes_of_a_list_are_written_alone() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let mut config = world.node_config();
+    config["network"] = json!({"routes": [
+        {"to": "10.88.0.1/32"},
+        {"to": "10.240.16.0/24", "table": 100, "metric": 50},
+        {"to": "fd24:16::/64", "metric": 70},
+    ]});
+    let before = State::of(&world.node);
+    let mut node = Seedwire::start_ready(&world.node, &config);
+    let main = world.node.run("ip route show dev seed0");
+    assert_eq!(main.lines().count(), 1, "{main}");
+    assert!(main.starts_with("10.88.0.1 "), "{main}");
+    let table = world.node.run("ip route show table 100");
+    assert!(
+        table.starts_with("10.240.16.0/24 dev seed0 ") && table.contains("metric 50"),
+        "{table}"
+    );
+    let six = world.node.run("ip -6 route show fd24:16::/64");
+    assert!(
+        six.contains("dev seed0") && six.contains("metric 70"),
+        "{six}"
+    );
+    world.node.run("ip rule add to 10.240.16.0/24 lookup 100");
+    world.node.run("ping -c 1 -W 5 10.240.16.10");
+    world.node.run("ip rule del to 10.240.16.0/24 lookup 100");
+    node.stop();
+    assert_unchanged("after the end", &before, &State::of(&world.node));
 }

@@ -223,3 +223,25 @@ pub fn status_and_metrics_tell_the_state() {
         assert!(!text.contains(secret.as_str()), "the private key in {text}");
     }
 }
+
+pub fn a_signal_during_the_start_leaves_nothing() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let mut config = world.node_config();
+    config["network"] = json!({"forward": false, "dnat": [
+        {"protocol": "tcp", "address": "10.96.77.7", "port": 80, "to": "10.240.16.10:3100"},
+    ]});
+    config["dns"] = json!({
+        "listen": ["169.254.20.11:53"],
+        "zones": [{"zone": "logging.svc.cluster.local", "upstreams": ["10.240.16.10:53"]}],
+    });
+    let before = State::of(&world.node);
+    for milliseconds in [0, 1, 2, 4, 7, 10, 15, 20, 30, 50, 90] {
+        let mut node = Seedwire::start(&world.node, &config);
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        node.process().signal(Signal::SIGTERM);
+        node.process().wait();
+        let when = format!("after a signal {milliseconds} ms from the start");
+        assert_unchanged(&when, &before, &State::of(&world.node));
+    }
+}

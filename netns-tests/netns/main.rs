@@ -16,6 +16,7 @@ mod dns;
 mod endpoint;
 mod foreign;
 mod forwarding;
+mod hub;
 mod lifecycle;
 mod mtu;
 mod netstate;
@@ -62,6 +63,7 @@ const CASES: &[Case] = &[
     case!(dns::a_question_wakes_an_idle_tunnel),
     case!(dns::names_outside_the_zones_are_refused_without_upstreams),
     case!(dns::a_listen_address_is_lent_to_the_loopback_interface),
+    case!(dns::upstreams_are_asked_over_ipv6_too),
     case!(dns::the_systems_servers_are_upstreams_less_our_own),
     case!(dns::names_alone_need_no_privileges),
     case!(dnat::a_local_program_without_a_default_route_reaches_the_service),
@@ -71,7 +73,10 @@ const CASES: &[Case] = &[
     case!(forwarding::pods_take_the_address_of_the_tunnel_and_no_other),
     case!(forwarding::a_hub_masquerades_where_the_seed_has_no_return_route),
     case!(forwarding::a_hub_leaves_addresses_where_the_seed_has_a_return_route),
+    case!(forwarding::routes_of_a_list_are_written_alone),
     case!(forwarding::forwarding_stays_on_for_others),
+    case!(hub::many_nodes_call_one_hub),
+    case!(hub::one_key_in_two_places_is_told),
     case!(foreign::foreign_state_outlives_start_reload_stop_kill_and_down),
     case!(foreign::two_daemons_on_one_host_leave_each_other_alone),
     case!(foreign::a_route_of_somebody_else_is_a_conflict),
@@ -85,6 +90,7 @@ const CASES: &[Case] = &[
     case!(lifecycle::sigint_ends_it_clean_with_clients_connected),
     case!(lifecycle::an_unreachable_seed_never_ends_it),
     case!(lifecycle::startup_waits_for_readiness),
+    case!(lifecycle::a_signal_during_the_start_leaves_nothing),
     case!(lifecycle::a_sidecar_runs_where_parameters_are_read_only),
     case!(lifecycle::status_and_metrics_tell_the_state),
     case!(endpoint::a_name_that_cannot_be_resolved_yet_is_tried_again),
@@ -102,6 +108,7 @@ const CASES: &[Case] = &[
     case!(netstate::a_listing_that_changes_while_it_is_read_is_whole_or_an_error),
     case!(netstate::replies_to_marked_packets_pass_a_strict_reverse_path_filter),
     case!(demo::lines_arrive_and_nothing_is_left),
+    case!(demo::an_interrupt_at_any_moment_leaves_nothing),
     case!(demo::an_interrupt_leaves_nothing),
 ];
 
