@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::dnat::pod_behind;
 use crate::harness::client::{Client, serve_tcp};
 use crate::harness::world::World;
-use crate::harness::{Host, Seedwire};
+use crate::harness::{Host, Seedwire, wait_until};
 
 fn mtu(host: &Host, interface: &str) -> u64 {
     let link: Value =
@@ -29,6 +29,31 @@ pub fn the_mtu_comes_from_the_path() {
     config["tunnel"]["mtu"] = 1300.into();
     let _node = Seedwire::start_ready(&world.node, &config);
     assert_eq!(mtu(&world.node, "seed0"), 1300);
+}
+
+pub fn packets_are_padded_up_to_the_mtu_of_now() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let mut config = world.node_config();
+    let node = Seedwire::start_ready(&world.node, &config);
+    world.node.run("ping -c 1 -W 5 10.88.0.1");
+    config["tunnel"]["mtu"] = 1299.into();
+    node.write_config(&config);
+    wait_until("the MTU", || mtu(&world.node, "seed0") == 1299);
+    // 1299 bytes and what WireGuard and UDP add; the next multiple of 16 would be 1312.
+    world.hub.nft(
+        "table inet look { chain c { type filter hook input priority 0
+           udp dport 51820 udp length 1339 counter comment \"same\"
+           udp dport 51820 udp length 1352 counter comment \"other\"
+           }
+         }",
+    );
+    wait_until("a packet of the MTU's length", || {
+        world
+            .node
+            .succeeds("ping -c 1 -W 5 -M do -s 1271 10.88.0.1");
+        counted(&world.hub).0 > 0
+    });
 }
 
 /// Counts the SYNs, and the answers to them, that come in with this MSS.

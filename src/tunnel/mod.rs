@@ -36,7 +36,7 @@ pub use settings::Settings;
 
 use shared::{Schedule, Shared, Table, lock};
 use state::State;
-use tun::Tun;
+use tun::{MtuReader, Tun};
 
 /// What a device is made with.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Device {
         };
         let shared = Arc::new(Shared {
             name,
-            mtu: usize::from(options.mtu),
+            mtu: AtomicUsize::new(usize::from(options.mtu)),
             udp: ArcSwapOption::empty(),
             table: ArcSwap::from_pointee(Table::default()),
             state: Mutex::new(State::default()),
@@ -113,8 +113,9 @@ impl Device {
         let tun = Arc::new(tun);
         let uapi = uapi::Server::open(&self.handle.shared.name, wanted)?;
         let out = Arc::clone(&tun);
+        let mtu = MtuReader::open(&self.handle.shared.name).map_err(TunnelError::Start)?;
         self.spawn("seedwire-tun", move |shared| {
-            threads::run_egress(shared, &out)
+            threads::run_egress(shared, &out, &mtu)
         })?;
         self.spawn("seedwire-udp", move |shared| {
             threads::run_ingress(shared, &tun)

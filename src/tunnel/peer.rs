@@ -230,13 +230,14 @@ impl Peer {
         let now = shared.now();
         let mut live = lock(&self.live);
         let live = &mut *live;
+        let mtu = shared.mtu.load(Ordering::Relaxed);
         let (mut length, mut segment, mut count, mut staged) = (0, 0, 0, false);
         while length + segment <= LONGEST && count < MOST_SEGMENTS {
             let engine = live.engine.as_mut()?;
             let Some(plain) = packets.next_into(inner) else {
                 break;
             };
-            let padded = packet::padded(plain, shared.mtu);
+            let padded = packet::padded(plain, mtu);
             inner[plain..padded].fill(0);
             match engine.seal(now, &inner[..padded], &mut out[length..]) {
                 Ok(sealed) => {

@@ -28,7 +28,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A device, as its threads and handles see it.
 pub(super) struct Shared {
     pub(super) name: InterfaceName,
-    pub(super) mtu: usize,
+    /// What packets are padded up to at most.
+    pub(super) mtu: AtomicUsize,
     pub(super) udp: ArcSwapOption<Udp>,
     pub(super) table: ArcSwap<Table>,
     pub(super) state: Mutex<State>,

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seedwire_core::tunnel::offload::{Segments, VNET_HEADER, VnetHeader};
@@ -13,7 +15,7 @@ use super::error::Failure;
 use super::handover::Handover;
 use super::noise::{Addressee, data_index};
 use super::shared::Shared;
-use super::tun::Tun;
+use super::tun::{MtuReader, Tun};
 use super::udp::{self, Place, Received};
 
 /// Room for the longest IP packet with its padding, sealed.
@@ -22,12 +24,24 @@ const ROOM: usize = VNET_HEADER + 65536 + 16 + OVERHEAD;
 /// How many packets are taken before the other sources get their turn.
 const RUN: usize = 64;
 
+/// How often the link's MTU, which anybody may change, is looked at while packets pass.
+const LOOK_AT_MTU: Duration = Duration::from_secs(1);
+
 /// Takes inner packets and sends them to their peers.
-pub(super) fn run_egress(shared: &Shared, tun: &Tun) {
+pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
     let mut buffer = vec![0; ROOM];
     let mut inner = vec![0; ROOM];
     let mut out = vec![0; 2 * ROOM];
+    let mut look = Duration::ZERO;
     while wait(shared, &[tun.as_fd()]) {
+        let now = shared.now();
+        if now >= look {
+            look = now + LOOK_AT_MTU;
+            // In another namespace the link keeps the MTU that was seen last.
+            if let Ok(mtu) = mtu.read() {
+                shared.mtu.store(mtu, Ordering::Relaxed);
+            }
+        }
         for _ in 0..RUN {
             match tun.read(&mut buffer) {
                 Ok(length) => egress(shared, tun, &mut buffer[..length], &mut inner, &mut out),

@@ -69,6 +69,31 @@ impl AsFd for Tun {
     }
 }
 
+/// Reads the MTU of a link of the namespace that it was made in.
+pub(super) struct MtuReader {
+    name: InterfaceName,
+    socket: socket2::Socket,
+}
+
+impl MtuReader {
+    /// To be made where the link is.
+    pub(super) fn open(name: &InterfaceName) -> io::Result<Self> {
+        let name = name.clone();
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+        Ok(Self { name, socket })
+    }
+
+    /// The MTU now; an error when the link is gone, or in another namespace.
+    pub(super) fn read(&self) -> io::Result<usize> {
+        let mut request = request(&self.name);
+        let fd = self.socket.as_raw_fd();
+        ioctl(fd, libc::SIOCGIFMTU as libc::Ioctl, &mut request)?;
+        // SAFETY: this ioctl has written the MTU, and any bytes are an int.
+        let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+        usize::try_from(mtu).map_err(io::Error::other)
+    }
+}
+
 fn set_offload(fd: &OwnedFd, offload: libc::c_ulong) -> io::Result<()> {
     // SAFETY: this ioctl takes its argument by value.
     match unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, offload) } {
