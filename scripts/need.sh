@@ -11,7 +11,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # PROGRAM:DEBIAN-PACKAGE
 programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:dnsmasq-base
-ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils tcpdump:tcpdump ps:procps'
+ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils ps:procps'
 
 fail() {
     echo "seedwire: $*" >&2

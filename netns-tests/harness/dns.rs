@@ -1,5 +1,8 @@
 //! DNS servers and questions.
 
+use std::path::Path;
+
+use super::sandbox::SHARED;
 use super::{Host, Process, wait_until, wireguard};
 
 /// A running DNS server.
@@ -34,8 +37,26 @@ pub fn unbound(host: &Host, address: &str, lines: &[&str]) -> Server {
     lines.iter().for_each(|line| text += &format!(" {line}\n"));
     text += "remote-control:\n control-enable: no\n";
     std::fs::write(&file, text).expect("a file in memory");
-    let process = host.spawn(&format!("unbound -d -c {}", file.display()));
+    let program = copy_of_unbound();
+    let process = host.spawn(&format!("{program} -d -c {}", file.display()));
     started(host, address, process)
+}
+
+/// A copy of the distribution's unbound: where AppArmor has a profile for the program, that holds
+/// for its path alone, and would not let it read a configuration in /run.
+fn copy_of_unbound() -> String {
+    let copy = format!("{SHARED}/unbound");
+    let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let mut programs = folders
+        .split(':')
+        .map(|folder| Path::new(folder).join("unbound"));
+    let program = programs
+        .find(|path| path.exists())
+        .expect("unbound is installed");
+    if !Path::new(&copy).exists() {
+        std::fs::copy(program, &copy).expect("a file in memory");
+    }
+    copy
 }
 
 /// Starts dnsmasq with options, such as `--host-record=name,192.0.2.1`.
