@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::process::{self, Process};
 use super::sandbox::{SHARED, write};
+use super::wait_until;
 
 const NOTHING: Option<&str> = None;
 
@@ -282,9 +283,19 @@ pub fn link(a: End, b: End) {
         namespace(b.0)
     ));
     for (host, interface, addresses) in [a, b] {
-        addresses
-            .iter()
-            .for_each(|address| host.add_address(interface, address));
+        for address in addresses {
+            host.add_address(interface, address);
+        }
         host.run(&format!("ip link set {interface} up"));
+    }
+    // The kernel tells of the carrier, and gives link-local addresses, a while after.
+    for (host, interface, _) in [a, b] {
+        wait_until(&format!("{interface} of {} to be up", host.name()), || {
+            host.run(&format!("ip link show dev {interface}"))
+                .contains("state UP")
+                && host
+                    .run(&format!("ip -6 route show table local dev {interface}"))
+                    .contains("local fe80:")
+        });
     }
 }

@@ -245,3 +245,52 @@ pub fn a_signal_during_the_start_leaves_nothing() {
         assert_unchanged(&when, &before, &State::of(&world.node));
     }
 }
+
+pub fn a_plan_names_the_steps_and_takes_none() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let before = State::of(&world.node);
+    let mut node = Seedwire::start_ready(&world.node, &world.node_config());
+    let beside = State::of(&world.node);
+    let plan = || {
+        let output = node.command("check --plan");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    let running = plan();
+    assert!(
+        !running.contains("10.240.16.0/20"),
+        "nothing is left to do: {running}"
+    );
+    assert_unchanged("after a plan", &beside, &State::of(&world.node));
+    let status = node.status().to_string();
+    node.stop();
+    let plan = node.command("check --plan");
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    let step = plan
+        .lines()
+        .find(|line| line.contains("10.240.16.0/20"))
+        .expect("a step for the route");
+    assert!(status.contains(step.trim()), "{step} in {status}");
+    assert_unchanged("after a plan", &before, &State::of(&world.node));
+}
+
+pub fn forwarding_that_cannot_be_switched_on_is_named() {
+    let world = World::new();
+    world.hub.make_sysctls_read_only();
+    let before = State::of(&world.hub);
+    let error = failed_run(&world.hub, &world.hub_config(), 1);
+    assert!(error.contains("ip_forward"), "{error}");
+    assert_unchanged("after the failure", &before, &State::of(&world.hub));
+}
+
+pub fn forwarding_that_is_on_already_needs_no_switch() {
+    let world = World::new();
+    world.hub.forward();
+    world.hub.make_sysctls_read_only();
+    let mut hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let _node = Seedwire::start_ready(&world.node, &world.node_config());
+    world.node.run("ping -c 1 -W 5 10.240.16.10");
+    hub.stop();
+}

@@ -52,8 +52,8 @@ pub fn wireguard_devices_of_the_distribution_reach_each_other() {
         &["10.88.0.1/32", "fd88::1/128"],
         &[to_node],
     );
-    world.node.run("ping -c 1 -W 10 10.88.0.1");
-    world.node.run("ping -c 1 -W 10 fd88::1");
+    world.node.run("ping -c 3 -i 0.2 -W 10 10.88.0.1");
+    world.node.run("ping -c 3 -i 0.2 -W 10 fd88::1");
     assert!(has_handshake(&world.hub, "wg0"));
 }
 

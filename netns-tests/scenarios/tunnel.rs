@@ -119,10 +119,10 @@ pub fn carries_data(node: &Host, seed: &Host) {
     wait_until("a ping through the tunnel", || {
         node.succeeds("ping -c 1 -W 1 10.240.16.10")
     });
-    node.run("ping -c 1 -W 5 fd24:16::10");
+    node.run("ping -c 3 -i 0.2 -W 5 fd24:16::10");
     // As large as a packet of the tunnel is, and larger: in fragments.
-    node.run("ping -c 1 -W 5 -M do -s 1372 10.240.16.10");
-    node.run("ping -c 1 -W 5 -s 4000 10.240.16.10");
+    node.run("ping -c 3 -i 0.2 -W 5 -M do -s 1372 10.240.16.10");
+    node.run("ping -c 3 -i 0.2 -W 5 -s 4000 10.240.16.10");
     for (address, seen_as) in [
         ("10.240.16.10:3100", "10.88.0.2"),
         ("[fd24:16::10]:3100", "fd88::2"),

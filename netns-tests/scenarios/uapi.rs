@@ -35,8 +35,8 @@ pub fn device_reaches(program: Program) {
         &[to_hub],
     );
     world.node.run("ping -c 3 -i 0.2 -W 10 10.88.0.1");
-    world.node.run("ping -c 1 -W 10 fd88::1");
-    world.hub.run("ping -c 1 -W 10 10.88.0.2");
+    world.node.run("ping -c 3 -i 0.2 -W 10 fd88::1");
+    world.hub.run("ping -c 3 -i 0.2 -W 10 10.88.0.2");
     // Of the other side only what it carried: boringtun tells the age of a handshake, not its time.
     assert!(has_handshake(&world.node, "wg0"));
     let transfer = |host: &crate::harness::Host| -> Vec<u64> {
