@@ -10,6 +10,7 @@ mod connect;
 mod handle;
 mod io;
 mod lanes;
+mod pace;
 mod poll;
 mod random;
 mod serve;

@@ -212,7 +212,15 @@ struct Queued {
 pub(super) struct Sender {
     bytes: Vec<u8>,
     queued: Vec<Queued>,
+    // What the call is given; kept for its memory alone.
+    headers: Vec<libc::mmsghdr>,
+    vectors: Vec<libc::iovec>,
+    names: Vec<libc::sockaddr_in6>,
+    controls: Vec<Control>,
 }
+
+// SAFETY: the pointers in the headers are written anew for each call and not used after it.
+unsafe impl Send for Sender {}
 
 impl Sender {
     pub(super) fn is_empty(&self) -> bool {
@@ -254,41 +262,43 @@ impl Sender {
     }
 
     fn send_batch(&mut self, socket: BorrowedFd<'_>, start: usize) -> io::Result<usize> {
-        // SAFETY: all of these are C structures for which zeroes are a value.
-        let (mut headers, mut vectors, mut names) = unsafe {
-            (
-                mem::zeroed::<[libc::mmsghdr; BATCH]>(),
-                mem::zeroed::<[libc::iovec; BATCH]>(),
-                mem::zeroed::<[libc::sockaddr_in6; BATCH]>(),
-            )
-        };
-        let mut controls = [Control([0; CONTROL]); BATCH];
         let count = (self.queued.len() - start).min(BATCH);
+        // SAFETY: all of these are C structures for which zeroes are a value.
+        let (header, vector, name) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        self.headers.resize(count, header);
+        self.vectors.resize(count, vector);
+        self.names.resize(count, name);
+        self.controls.resize(count, Control([0; CONTROL]));
         for (index, queued) in self.queued[start..][..count].iter().enumerate() {
-            let header = &mut headers[index].msg_hdr;
-            vectors[index] = libc::iovec {
+            self.vectors[index] = libc::iovec {
                 iov_base: self.bytes[queued.start..].as_mut_ptr().cast(),
                 iov_len: queued.end - queued.start,
             };
-            header.msg_iov = ptr::from_mut(&mut vectors[index]);
+            let header = &mut self.headers[index].msg_hdr;
+            header.msg_iov = ptr::from_mut(&mut self.vectors[index]);
             header.msg_iovlen = 1;
+            (header.msg_name, header.msg_namelen) = (ptr::null_mut(), 0);
+            (header.msg_control, header.msg_controllen) = (ptr::null_mut(), 0);
             if let Some(to) = queued.to {
-                header.msg_namelen = write_name(&mut names[index], to);
-                header.msg_name = ptr::from_mut(&mut names[index]).cast();
+                header.msg_namelen = write_name(&mut self.names[index], to);
+                header.msg_name = ptr::from_mut(&mut self.names[index]).cast();
             }
             if let Some(from) = queued.from {
-                header.msg_controllen = write_control(&mut controls[index], from) as _;
-                header.msg_control = controls[index].0.as_mut_ptr().cast();
+                header.msg_controllen = write_control(&mut self.controls[index], from) as _;
+                header.msg_control = self.controls[index].0.as_mut_ptr().cast();
             }
         }
-        // SAFETY: the headers point to arrays of this function and to self.bytes, all of which
-        // outlive the call.
+        // musl's sendmmsg() makes a sendmsg(2) of each message, lest the padding in the headers,
+        // which to the kernel is half of a length, is not zero; here it is.
+        // SAFETY: the headers point into the vectors of self, none of which changes in length or is
+        // dropped before the call returns.
         let sent = unsafe {
-            libc::sendmmsg(
+            libc::syscall(
+                libc::SYS_sendmmsg,
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
+                self.headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT,
             )
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())

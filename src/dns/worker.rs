@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
+use nix::sys::prctl::set_timerslack;
 use seedwire_core::config::{Dns, Upstream};
 use seedwire_core::dns::{Forwarder, ForwarderStatus, Settings, Transport};
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use tracing::warn;
 use super::bind::Bound;
 use super::connect::Outcome;
 use super::io::{Client, Io, Unsent};
+use super::pace::Pace;
 use super::poll::Token;
 use super::sys::Receiver;
 use super::system::{self, Watch};
@@ -42,6 +44,9 @@ pub(super) struct Worker {
     io: Io,
     forwarder: Forwarder<Client>,
     receiver: Receiver,
+    pace: Pace,
+    /// Datagrams in this round.
+    received: u32,
     commands: mpsc::Receiver<Command>,
     bell: Arc<EventFd>,
     dns: Dns,
@@ -62,6 +67,8 @@ impl Worker {
         let mut worker = Self {
             forwarder: Forwarder::new(dns.cache.clone()),
             receiver: Receiver::new(),
+            pace: Pace::new(io.now),
+            received: 0,
             next_sweep: io.now,
             io,
             commands,
@@ -78,7 +85,13 @@ impl Worker {
     /// Runs until it is told to stop; returns early only when epoll(7) fails.
     pub(super) fn run(mut self) -> std::io::Result<()> {
         let mut tokens = Vec::new();
+        // The rests are shorter than the slack that timers have by default.
+        let _ = set_timerslack(1);
         loop {
+            let received = std::mem::take(&mut self.received);
+            if let Some(rest) = self.pace.rest(received, self.io.now) {
+                std::thread::sleep(rest);
+            }
             self.io.poll.wait(self.timeout(), &mut tokens)?;
             self.io.now = Instant::now();
             self.follow_system();
@@ -187,6 +200,7 @@ impl Worker {
             let Ok(count) = self.receiver.receive(listener.udp.as_fd()) else {
                 return;
             };
+            self.received += count as u32;
             for place in 0..count {
                 let datagram = self.receiver.datagram(place);
                 let Some(peer) = datagram.peer.filter(|_| !datagram.is_cut) else {
@@ -226,6 +240,7 @@ impl Worker {
                         .unreachable(upstream, lane, &why, now, &mut self.io);
                 }
             };
+            self.received += count as u32;
             for place in 0..count {
                 let datagram = self.receiver.datagram(place);
                 if datagram.is_cut && datagram.bytes.len() > 2 {

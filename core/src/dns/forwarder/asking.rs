@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Effects, Forwarder, LANES, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK, WAKE_PATIENCE,
+    Effects, Forwarder, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK, WAKE_PATIENCE,
 };
 use crate::dns::flight::Exchange;
 use crate::dns::group::Choice;
@@ -99,13 +99,13 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         now: Instant,
         effects: &mut E,
     ) -> u16 {
-        let (id, lane) = loop {
-            let random = effects.random();
-            let id = random as u16;
+        let id = loop {
+            let id = effects.random() as u16;
             if !self.exchanges.contains_key(&(upstream, id)) {
-                break (id, (random >> 16) as u8 % LANES);
+                break id;
             }
         };
+        let lane = self.lane;
         self.exchanges.insert(
             (upstream, id),
             Exchange {

@@ -106,6 +106,9 @@ pub struct Forwarder<C> {
     exchanges: HashMap<(u32, u16), Exchange>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     next_flight: u64,
+    /// The socket that questions leave by until the next [`Forwarder::tick`]: those of one round
+    /// together, so that they leave in one call.
+    lane: u8,
     counts: Counts,
     key: Vec<u8>,
     out: Vec<u8>,
@@ -123,6 +126,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             exchanges: HashMap::new(),
             timers: BinaryHeap::new(),
             next_flight: 0,
+            lane: 0,
             counts: Counts::default(),
             key: Vec::new(),
             out: Vec::new(),
@@ -184,8 +188,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         timer.into_iter().chain(self.groups.next_probe()).min()
     }
 
-    /// Does what is due.
+    /// Does what is due. Called once in each round of input.
     pub fn tick<E: Effects<Client = C>>(&mut self, now: Instant, effects: &mut E) {
+        self.lane = (effects.random() % u32::from(LANES)) as u8;
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
                 break;
