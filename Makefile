@@ -28,6 +28,12 @@ e2e: rust programs
 	@scripts/peers.sh loki promtail
 	@$(CARGO) test --quiet --test e2e
 
+#: make bench-dns the DNS forwarder's cost beside its peers' (some minutes; CoreDNS needs Go)
+bench-dns: static
+	@scripts/need.sh bench-dns
+	@scripts/peers.sh coredns
+	@netns-tests/bench/dns.sh
+
 #: make static    the static binary for releases and images
 static: rust
 	@scripts/static.sh
@@ -58,4 +64,4 @@ rust:
 programs:
 	@scripts/need.sh programs
 
-.PHONY: help demo test interop e2e static image lint audit manifests rust programs
+.PHONY: help demo test interop e2e bench-dns static image lint audit manifests rust programs

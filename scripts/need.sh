@@ -5,6 +5,7 @@
 #   scripts/need.sh go WHAT       a Go that can build WHAT
 #   scripts/need.sh target NAME   Rust's standard library for a target; added when rustup is there
 #   scripts/need.sh programs      what the tests run; installed from Debian when they are missing
+#   scripts/need.sh bench-dns     what the DNS bench runs; likewise
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -12,6 +13,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # PROGRAM:DEBIAN-PACKAGE
 programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:dnsmasq-base
 ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils ps:procps'
+
+bench_dns='unbound:unbound dnsmasq:dnsmasq-base dnsdist:dnsdist dnsperf:dnsperf gcc:gcc ip:iproute2'
 
 fail() {
     echo "seedwire: $*" >&2
@@ -43,8 +46,8 @@ need_target() {
     rustup --quiet target add "$1"
 }
 
-missing_packages() {
-    for pair in $programs; do
+missing_packages() { # LIST
+    for pair in $1; do
         command -v "${pair%:*}" >/dev/null || printf '%s ' "${pair#*:}"
     done
 }
@@ -65,23 +68,25 @@ debian_install() { # PACKAGE...
     quietly apt-get update
     quietly apt-get install --yes --no-install-recommends "$@"
     for package in "$@"; do
-        [ "$package" != unbound ] || systemctl --quiet disable unbound 2>/dev/null || true
+        case $package in
+        unbound | dnsdist) systemctl --quiet disable "$package" 2>/dev/null || true ;;
+        esac
     done
 }
 
-need_programs() {
-    packages=$(missing_packages)
+need_packages() { # NAME LIST
+    packages=$(missing_packages "$2")
     [ -n "$packages" ] || return 0
-    command -v apt-get >/dev/null || fail "the tests need programs that are missing; Debian calls them: $packages"
+    command -v apt-get >/dev/null || fail "this needs programs that are missing; Debian calls them: $packages"
     if [ "$(id -u)" = 0 ]; then
-        echo "installing from Debian what the tests need and is missing: $packages"
+        echo "installing from Debian what is needed and missing: $packages"
         # shellcheck disable=SC2086 # a list
         debian_install $packages
     elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-        echo "installing from Debian, with sudo, what the tests need and is missing: $packages"
-        sudo scripts/need.sh programs
+        echo "installing from Debian, with sudo, what is needed and missing: $packages"
+        sudo scripts/need.sh "$1"
     else
-        fail "the tests need what is missing here; as root: apt-get install --no-install-recommends $packages"
+        fail "programs are missing here; as root: apt-get install --no-install-recommends $packages"
     fi
 }
 
@@ -89,6 +94,7 @@ case ${1:-} in
 rust) need_rust ;;
 go) need_go "$2" ;;
 target) need_target "$2" ;;
-programs) need_programs ;;
-*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs" ;;
+programs) need_packages programs "$programs" ;;
+bench-dns) need_packages bench-dns "$bench_dns" ;;
+*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs | bench-dns" ;;
 esac
