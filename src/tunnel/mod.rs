@@ -5,6 +5,7 @@
 //! TUN and sends them, one receives and hands them to the TUN, one looks at peers when their time
 //! has come, one serves wg(8).
 
+mod batch;
 mod endpoints;
 mod error;
 mod handover;

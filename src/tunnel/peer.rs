@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use seedwire_core::tunnel::{
@@ -14,9 +14,10 @@ use seedwire_core::tunnel::{
 use seedwire_core::types::PublicKey;
 use tracing::{debug, info, warn};
 
+use super::batch::Batch;
 use super::noise::Noise;
 use super::shared::{Earliest, Shared, lock};
-use super::udp::{LONGEST, MOST_SEGMENTS, Place};
+use super::udp::Place;
 
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
 const MOST_STAGED: usize = 128;
@@ -193,74 +194,84 @@ impl Peer {
         }
     }
 
-    /// Sends a run of inner packets. Each is cut into `inner` and sealed into `out`, side by side,
-    /// and what fits into one send goes out together.
+    /// Seals inner packets into the batch, and sends it each time it is full. Each is cut into
+    /// `inner` first. Without a session they wait for one.
     pub(super) fn transmit(
-        &self,
+        self: &Arc<Self>,
         shared: &Shared,
         mut packets: Segments<'_>,
         inner: &mut [u8],
-        out: &mut [u8],
+        batch: &mut Batch,
     ) {
-        loop {
-            let run = self.seal_run(shared, &mut packets, inner, out);
-            let Some((length, segment, place)) = run else {
-                return;
-            };
-            // The lock is not held here: the other direction goes on.
-            if let Err(error) = self.send_to(shared, &place, &out[..length], segment) {
-                debug!(%error, "datagrams not sent");
-                if place.source.is_some() {
-                    lock(&self.live).forget_source();
-                    let _ = self.send_to(shared, &place.anywhere(), &out[..length], segment);
-                }
-            }
+        // The lock is not held while it is sent: the other direction goes on.
+        while !self.seal_run(shared, &mut packets, inner, batch) {
+            batch.send(shared);
         }
     }
 
-    /// Seals as many packets as one send takes; returns their length together, that of each but
-    /// the last, and where they go. Without a session they wait for one.
+    /// Seals as many packets as the batch takes; true once all are.
     fn seal_run(
-        &self,
+        self: &Arc<Self>,
         shared: &Shared,
         packets: &mut Segments<'_>,
         inner: &mut [u8],
-        out: &mut [u8],
-    ) -> Option<(usize, usize, Place)> {
+        batch: &mut Batch,
+    ) -> bool {
         let now = shared.now();
+        let mtu = shared.mtu.load(Ordering::Relaxed);
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let mtu = shared.mtu.load(Ordering::Relaxed);
-        let (mut length, mut segment, mut count, mut staged) = (0, 0, 0, false);
-        while length + segment <= LONGEST && count < MOST_SEGMENTS {
-            let engine = live.engine.as_mut()?;
-            let Some(plain) = packets.next_into(inner) else {
-                break;
+        let (mut done, mut sealed_any, mut staged) = (true, false, false);
+        while let Some(length) = packets.next_length() {
+            let Some(engine) = live.engine.as_mut() else {
+                return true;
             };
-            let padded = packet::padded(plain, mtu);
-            inner[plain..padded].fill(0);
-            match engine.seal(now, &inner[..padded], &mut out[length..]) {
-                Ok(sealed) => {
-                    segment = segment.max(sealed);
-                    length += sealed;
-                    count += 1;
-                }
-                Err(_) => {
-                    live.stage(shared, &inner[..padded]);
-                    staged = true;
-                }
+            let padded = packet::padded(length, mtu);
+            let room = match live.place.filter(|_| engine.has_session()) {
+                None => None,
+                Some(place) => match batch.room(self, place, padded + OVERHEAD) {
+                    Some(room) => Some((place, room)),
+                    None => {
+                        done = false;
+                        break;
+                    }
+                },
+            };
+            packets.next_into(inner);
+            inner[length..padded].fill(0);
+            let packet = &inner[..padded];
+            let sealed = room.and_then(|(place, room)| {
+                let sealed = engine.seal(now, packet, room);
+                sealed.ok().map(|length| (place, length))
+            });
+            if let Some((place, length)) = sealed {
+                batch.add(self, place, length);
+                sealed_any = true;
+            } else {
+                live.stage(shared, packet);
+                staged = true;
             }
         }
         if staged {
             live.timers.want_session();
             self.service(shared, live, now);
         }
-        if count == 0 {
-            return None;
+        if sealed_any {
+            live.timers.on_sent(now, true);
+            self.after(shared, live);
         }
-        live.timers.on_sent(now, true);
-        self.after(shared, live);
-        Some((length, segment, live.place?))
+        done
+    }
+
+    /// Sends sealed datagrams of `segment` bytes each, the last maybe shorter.
+    pub(super) fn send_run(&self, shared: &Shared, to: Place, datagrams: &[u8], segment: usize) {
+        if let Err(error) = self.send_to(shared, &to, datagrams, segment) {
+            debug!(%error, "datagrams not sent");
+            if to.source.is_some() {
+                lock(&self.live).forget_source();
+                let _ = self.send_to(shared, &to.anywhere(), datagrams, segment);
+            }
+        }
     }
 
     fn send_to(

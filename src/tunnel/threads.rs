@@ -2,19 +2,19 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seedwire_core::tunnel::offload::{Segments, VNET_HEADER, VnetHeader};
-use seedwire_core::tunnel::{OVERHEAD, packet};
+use seedwire_core::tunnel::{HANDSHAKE_ROOM, OVERHEAD, packet};
 use tracing::debug;
 
+use super::batch::Batch;
 use super::error::Failure;
 use super::handover::Handover;
 use super::noise::{Addressee, data_index};
-use super::shared::Shared;
+use super::shared::{Shared, Table};
 use super::tun::{MtuReader, Tun};
 use super::udp::{self, Place, Received};
 
@@ -31,7 +31,7 @@ const LOOK_AT_MTU: Duration = Duration::from_secs(1);
 pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
     let mut buffer = vec![0; ROOM];
     let mut inner = vec![0; ROOM];
-    let mut out = vec![0; 2 * ROOM];
+    let mut batch = Batch::new(ROOM);
     let mut look = Duration::ZERO;
     while wait(shared, &[tun.as_fd()]) {
         let now = shared.now();
@@ -44,7 +44,9 @@ pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
         }
         for _ in 0..RUN {
             match tun.read(&mut buffer) {
-                Ok(length) => egress(shared, tun, &mut buffer[..length], &mut inner, &mut out),
+                Ok(length) => {
+                    egress(shared, tun, &mut buffer[..length], &mut inner, &mut batch);
+                }
                 Err(error) if is_nothing(&error) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                     shared.fail(Failure::InterfaceDeleted(shared.name.clone()));
@@ -56,10 +58,11 @@ pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
                 }
             }
         }
+        batch.send(shared);
     }
 }
 
-fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], out: &mut [u8]) {
+fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], batch: &mut Batch) {
     let (vnet, packet) = if tun.has_vnet() {
         let Some((header, packet)) = read.split_first_chunk_mut::<VNET_HEADER>() else {
             return;
@@ -73,14 +76,14 @@ fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], out: &m
     if let Some(peer) = to.and_then(|to| table.peer_of(to))
         && let Some(packets) = Segments::new(vnet, packet)
     {
-        peer.transmit(shared, packets, inner, out);
+        peer.transmit(shared, packets, inner, batch);
     }
 }
 
 /// Takes datagrams and hands what is in them to the TUN.
 pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
     let mut buffer = vec![0; ROOM];
-    let mut out = vec![0; 2 * ROOM];
+    let mut handover = Handover::new(tun, 2 * ROOM);
     loop {
         let udp = shared.udp.load_full();
         let sockets = udp.iter().flat_map(|udp| udp.sockets()).flatten();
@@ -94,13 +97,14 @@ pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
                 match udp::receive(socket, &mut buffer) {
                     Ok(received) => {
                         idle = false;
-                        ingress(shared, tun, &buffer, received, &mut out);
+                        ingress(shared, &buffer, received, &mut handover);
                     }
                     Err(error) if is_nothing(&error) => break,
                     // Such as an ICMP error for something that was sent before.
                     Err(error) => debug!(%error, "no datagram"),
                 }
             }
+            handover.flush();
         }
         if idle {
             // Empties the counter that says the sockets are others; they are looked at anew anyway.
@@ -109,22 +113,19 @@ pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
     }
 }
 
-fn ingress(shared: &Shared, tun: &Tun, buffer: &[u8], received: Received, out: &mut [u8]) {
-    let mut handover = Handover::new(tun);
-    let mut at = 0;
+fn ingress(shared: &Shared, buffer: &[u8], received: Received, handover: &mut Handover<'_>) {
+    let table = shared.table.load();
     for datagram in buffer[..received.length].chunks(received.segment) {
-        let length = take(shared, received.from, datagram, &mut out[at..]);
+        let room = handover.room(datagram.len().max(HANDSHAKE_ROOM));
+        let length = take(shared, &table, received.from, datagram, room);
         if length > 0 {
-            handover.add(out, at..at + length);
-            at += length;
+            handover.add(length);
         }
     }
-    handover.flush(out);
 }
 
 /// Takes one datagram; returns the length of the inner packet in `out` that is handed on.
-fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) -> usize {
-    let table = shared.table.load();
+fn take(shared: &Shared, table: &Table, from: Place, datagram: &[u8], out: &mut [u8]) -> usize {
     let peer = if let Some(index) = data_index(datagram) {
         table.by_index.get(&index)
     } else {
@@ -146,9 +147,8 @@ fn take(shared: &Shared, from: Place, datagram: &[u8], out: &mut [u8]) -> usize 
         return 0;
     };
     let length = peer.receive(shared, from, datagram, out);
-    let owner = packet::source(&out[..length]).and_then(|source| table.peer_of(source));
-    let owned = owner.is_some_and(|owner| Arc::ptr_eq(owner, peer));
-    if owned { length } else { 0 }
+    let owner = packet::source(&out[..length]).and_then(|source| table.allowed.lookup(source));
+    if owner == Some(peer.index) { length } else { 0 }
 }
 
 fn is_nothing(error: &io::Error) -> bool {

@@ -12,6 +12,7 @@ use seedwire_core::types::InterfaceName;
 pub(super) struct Tun {
     fd: OwnedFd,
     vnet: bool,
+    udp: bool,
 }
 
 /// linux/if_tun.h: what the reader of the device does in place of the kernel.
@@ -37,13 +38,18 @@ impl Tun {
             }
             done => done.map(|()| true),
         }?;
-        if vnet {
-            // Kernels before 6.2 know no USO; without any the link gives plain packets.
-            let _ = set_offload(&fd, CHECKSUM | TSO | USO)
-                .or_else(|_| set_offload(&fd, CHECKSUM | TSO));
+        // Kernels before 6.2 know no USO; without any the link gives plain packets.
+        let udp = vnet && set_offload(&fd, CHECKSUM | TSO | USO).is_ok();
+        if vnet && !udp {
+            let _ = set_offload(&fd, CHECKSUM | TSO);
         }
         set_mtu(name, mtu)?;
-        Ok(Self { fd, vnet })
+        Ok(Self { fd, vnet, udp })
+    }
+
+    /// Whether the link takes several UDP datagrams as one packet.
+    pub(super) fn takes_udp(&self) -> bool {
+        self.udp
     }
 
     /// Whether a vnet header stands before each packet, in both directions.

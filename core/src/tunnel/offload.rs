@@ -5,6 +5,9 @@
 pub const VNET_HEADER: usize = 10;
 
 const NEEDS_CHECKSUM: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 const GSO_TCP4: u8 = 1;
 const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
@@ -106,25 +109,30 @@ impl<'a> Segments<'a> {
         })
     }
 
-    /// Writes the next packet into `out`, which is as long as the whole; returns its length.
-    pub fn next_into(&mut self, out: &mut [u8]) -> Option<usize> {
+    /// The length of the next packet.
+    pub fn next_length(&self) -> Option<usize> {
         if self.payload == 0 {
-            let all = (self.count == 0).then_some(self.packet.len())?;
-            self.count = 1;
-            out[..all].copy_from_slice(self.packet);
-            return Some(all);
+            return (self.count == 0).then_some(self.packet.len());
         }
         let rest = self.packet.len() - self.payload - self.done;
         let take = rest.min(usize::from(self.vnet.segment));
-        if take == 0 {
-            return None;
+        (take != 0).then_some(self.payload + take)
+    }
+
+    /// Writes the next packet into `out`, which is as long as the whole; returns its length.
+    pub fn next_into(&mut self, out: &mut [u8]) -> Option<usize> {
+        let length = self.next_length()?;
+        if self.payload == 0 {
+            self.count = 1;
+            out[..length].copy_from_slice(self.packet);
+            return Some(length);
         }
-        let length = self.payload + take;
+        let take = length - self.payload;
         let from = self.payload + self.done;
         let out = &mut out[..length];
         out[..self.payload].copy_from_slice(&self.packet[..self.payload]);
         out[self.payload..].copy_from_slice(&self.packet[from..from + take]);
-        self.number(out, take == rest);
+        self.number(out, from + take == self.packet.len());
         self.done += take;
         self.count = self.count.wrapping_add(1);
         Some(length)
@@ -194,14 +202,19 @@ fn pseudo_sum_of(packet: &[u8], length: usize) -> u64 {
 }
 
 /// Adds the bytes, as big-endian 16-bit words, to a sum that [`fold`] brings down.
-fn add(mut sum: u64, bytes: &[u8]) -> u64 {
+///
+/// Words are added in the byte order of this machine, several at a time: swapping the bytes of
+/// such a sum is the same as adding swapped words (RFC 1071, section 2).
+fn add(sum: u64, bytes: &[u8]) -> u64 {
+    let mut native = 0;
     let mut words = bytes.chunks_exact(4);
     for word in &mut words {
-        sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+        native += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
     }
     let mut rest = [0; 4];
     rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    sum + u64::from(u32::from_be_bytes(rest))
+    native += u64::from(u32::from_ne_bytes(rest));
+    sum + u64::from(u16::from_be(fold(native)))
 }
 
 fn fold(mut sum: u64) -> u16 {
@@ -211,9 +224,10 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// A TCP segment that may be merged with those after it.
+/// A TCP segment or UDP datagram that may be merged with those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
+    udp: bool,
     transport: usize,
     payload: usize,
     length: usize,
@@ -222,30 +236,39 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Looks at a packet; `None` for all that is passed on alone: no TCP, no payload, options in
-    /// the network header, a fragment, a flag beside ACK and PSH, or a wrong checksum.
+    /// Looks at a packet; `None` for all that is passed on alone: neither TCP nor UDP, no payload,
+    /// options in the network header, a fragment, a TCP flag beside ACK and PSH, or a wrong or
+    /// missing checksum.
     pub fn of(packet: &[u8]) -> Option<Self> {
-        let transport = match packet.first()? {
-            0x45 if packet.len() >= 40 && packet[9] == 6 => {
+        let (transport, protocol) = match packet.first()? {
+            0x45 if packet.len() > 28 => {
                 let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff;
                 let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
                 let sound = fragment == 0 && fold(add(0, &packet[..20])) == 0xffff;
-                (sound && length == packet.len()).then_some(20)?
+                (sound && length == packet.len()).then_some((20, packet[9]))?
             }
-            first if first >> 4 == 6 && packet.len() >= 60 && packet[6] == 6 => {
+            first if first >> 4 == 6 && packet.len() > 48 => {
                 let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-                (length + 40 == packet.len()).then_some(40)?
+                (length + 40 == packet.len()).then_some((40, packet[6]))?
             }
             _ => return None,
         };
-        let tcp = &packet[transport..];
+        let segment = match protocol {
+            TCP => Self::of_tcp(packet, transport),
+            UDP => Self::of_udp(packet, transport),
+            _ => None,
+        }?;
+        let sum = add(pseudo_sum(packet, transport), &packet[transport..]);
+        (fold(sum) == 0xffff).then_some(segment)
+    }
+
+    fn of_tcp(packet: &[u8], transport: usize) -> Option<Self> {
+        let tcp = packet[transport..].get(..20)?;
         let header = usize::from(tcp[12] >> 4) * 4;
         let flags = tcp[13];
-        let plain = flags & !PSH == ACK && header >= 20 && header < tcp.len();
-        if !plain || fold(add(pseudo_sum(packet, transport), tcp)) != 0xffff {
-            return None;
-        }
-        Some(Self {
+        let plain = flags & !PSH == ACK && header >= 20 && transport + header < packet.len();
+        plain.then(|| Self {
+            udp: false,
             transport,
             payload: transport + header,
             length: packet.len(),
@@ -254,13 +277,32 @@ impl Segment {
         })
     }
 
+    fn of_udp(packet: &[u8], transport: usize) -> Option<Self> {
+        let udp = &packet[transport..];
+        let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+        let summed = udp[6..8] != [0, 0];
+        (summed && length == udp.len()).then(|| Self {
+            udp: true,
+            transport,
+            payload: transport + 8,
+            length: packet.len(),
+            sequence: 0,
+            ends: false,
+        })
+    }
+
+    /// Whether it is UDP, of which not every kernel takes merged packets (Linux 6.2).
+    pub fn is_udp(&self) -> bool {
+        self.udp
+    }
+
     /// Where the payload starts.
     pub fn payload_at(&self) -> usize {
         self.payload
     }
 }
 
-/// TCP segments in a row that are handed on as one.
+/// TCP segments or UDP datagrams in a row that are handed on as one.
 #[derive(Clone, Copy, Debug)]
 pub struct Merge {
     first: Segment,
@@ -294,15 +336,12 @@ impl Merge {
     pub fn append(&mut self, first: &[u8], next: &Segment, packet: &[u8]) -> bool {
         let payload = next.length - next.payload;
         let follows = !self.closed
+            && next.udp == self.first.udp
             && next.payload == self.first.payload
             && next.transport == self.first.transport
             && payload <= self.size
             && self.total + payload <= Self::LONGEST
-            && next.sequence
-                == self
-                    .first
-                    .sequence
-                    .wrapping_add((self.total - self.first.payload) as u32)
+            && (next.udp || next.sequence == self.next_sequence())
             && self.same_flow(first, packet);
         if follows {
             self.total += payload;
@@ -310,6 +349,11 @@ impl Merge {
             self.closed = next.ends || payload < self.size;
         }
         follows
+    }
+
+    fn next_sequence(&self) -> u32 {
+        let done = self.total - self.first.payload;
+        self.first.sequence.wrapping_add(done as u32)
     }
 
     /// Whether all that a merged packet says but once is the same in both.
@@ -325,9 +369,12 @@ impl Merge {
         } else {
             first[..4] == packet[..4] && first[7..40] == packet[7..40]
         };
+        let ports = network && first[at..at + 4] == packet[at..at + 4];
+        if self.first.udp {
+            return ports;
+        }
         let options = at + 20..self.first.payload;
-        network
-            && first[at..at + 4] == packet[at..at + 4]
+        ports
             && first[at + 8..at + 13] == packet[at + 8..at + 13]
             && first[at + 14..at + 16] == packet[at + 14..at + 16]
             && first[options.clone()] == packet[options]
@@ -340,18 +387,26 @@ impl Merge {
         }
         let at = self.first.transport;
         set_length(first, self.total, at);
-        if self.closed {
+        let (kind, checksum) = match (self.first.udp, at) {
+            (true, _) => (GSO_UDP, 6),
+            (false, 20) => (GSO_TCP4, 16),
+            (false, _) => (GSO_TCP6, 16),
+        };
+        if self.first.udp {
+            let length = (self.total - at) as u16;
+            first[at + 4..at + 6].copy_from_slice(&length.to_be_bytes());
+        } else if self.closed {
             first[at + 13] |= PSH;
         }
         let sum = fold(pseudo_sum_of(first, self.total - at));
-        first[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
+        first[at + checksum..at + checksum + 2].copy_from_slice(&sum.to_be_bytes());
         VnetHeader {
             flags: NEEDS_CHECKSUM,
-            kind: if at == 20 { GSO_TCP4 } else { GSO_TCP6 },
+            kind,
             header_length: self.first.payload as u16,
             segment: self.size as u16,
             checksum_start: at as u16,
-            checksum_offset: 16,
+            checksum_offset: checksum as u16,
         }
     }
 }

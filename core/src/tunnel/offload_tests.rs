@@ -23,6 +23,21 @@ fn tcp(ipv6: bool, flags: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// A UDP packet with an empty checksum.
+fn udp(ipv6: bool, payload: &[u8]) -> Vec<u8> {
+    let mut packet = tcp(ipv6, 0, &[]);
+    let transport = if ipv6 { 40 } else { 20 };
+    packet.truncate(transport);
+    packet[if ipv6 { 6 } else { 9 }] = UDP;
+    packet.extend([1, 2, 3, 4]);
+    packet.extend((payload.len() as u16 + 8).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    let length = packet.len();
+    set_length(&mut packet, length, transport);
+    packet
+}
+
 fn vnet(ipv6: bool, segment: u16) -> VnetHeader {
     VnetHeader {
         flags: NEEDS_CHECKSUM,
@@ -103,18 +118,35 @@ proptest! {
     }
 
     #[test]
-    fn udp_is_cut_into_sound_datagrams(payload in prop::collection::vec(any::<u8>(), 1..5000)) {
-        let mut whole = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2];
-        whole.extend([1, 2, 3, 4, 0, 0, 0, 0]);
-        whole.extend(&payload);
-        let vnet = VnetHeader { kind: GSO_UDP, ..vnet(false, 1200) };
+    fn udp_is_cut_into_sound_datagrams_and_merges_to_the_same(
+        ipv6: bool,
+        payload in prop::collection::vec(any::<u8>(), 1..5000),
+        size in 100u16..1400,
+    ) {
+        let mut whole = udp(ipv6, &payload);
+        let at = whole.len() - payload.len();
+        let vnet = VnetHeader { kind: GSO_UDP, checksum_offset: 6, ..vnet(ipv6, size) };
         let datagrams = cut(vnet, &mut whole);
-        let mut all: Vec<u8> = Vec::new();
-        for datagram in &datagrams {
-            prop_assert_eq!(fold(add(0, &datagram[..20])), 0xffff);
-            prop_assert_eq!(fold(add(pseudo_sum(datagram, 20), &datagram[20..])), 0xffff);
-            all.extend(&datagram[28..]);
+        prop_assert_eq!(datagrams.len(), payload.len().div_ceil(usize::from(size)));
+        let parsed: Vec<_> = datagrams.iter().map(|d| Segment::of(d).expect("sound")).collect();
+        prop_assert!(parsed.iter().all(Segment::is_udp));
+        let mut merge = Merge::new(parsed[0]);
+        let mut merged = datagrams[0].clone();
+        for (segment, packet) in parsed.iter().zip(&datagrams).skip(1) {
+            prop_assert!(merge.append(&datagrams[0], segment, packet));
+            merged.extend(&packet[segment.payload_at()..]);
         }
-        prop_assert_eq!(all, payload);
+        let header = merge.finish(&mut merged);
+        prop_assert_eq!(&merged[at..], &payload);
+        if datagrams.len() > 1 {
+            prop_assert_eq!(header.segment, size);
+        }
+        prop_assert_eq!(&cut(header, &mut merged), &datagrams);
+        // One that is longer, and one after a shorter one, go alone.
+        let mut longer = udp(ipv6, &payload[..payload.len().min(usize::from(size))]);
+        longer.push(0);
+        let other = cut(VnetHeader { segment: 9000, ..vnet }, &mut longer).remove(0);
+        let segment = Segment::of(&other);
+        prop_assert!(segment.is_none_or(|next| !merge.append(&datagrams[0], &next, &other)));
     }
 }
