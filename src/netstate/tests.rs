@@ -129,6 +129,20 @@ fn config(allowed_ips: &[&str]) -> Config {
     }
 }
 
+fn dns_on(listen: &str) -> Dns {
+    Dns {
+        listen: vec![listen.parse().unwrap()],
+        upstreams: None,
+        zones: Vec::new(),
+        cache: Cache {
+            max_entries: 0,
+            max_bytes: 0,
+            max_ttl: Default::default(),
+            max_negative_ttl: Default::default(),
+        },
+    }
+}
+
 fn facts() -> Facts {
     Facts {
         mtu: 1420,
@@ -539,17 +553,7 @@ fn forwarding_ipv6_keeps_router_advertisements() {
 #[test]
 fn a_killed_instance_leaves_nothing_behind() {
     let mut config = config(&["0.0.0.0/0"]);
-    config.dns = Some(Dns {
-        listen: vec!["169.254.20.11:53".parse().unwrap()],
-        upstreams: None,
-        zones: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            max_ttl: Default::default(),
-            max_negative_ttl: Default::default(),
-        },
-    });
+    config.dns = Some(dns_on("169.254.20.11:53"));
     let mut state = net_state(host());
     state.apply(&want(&config)).unwrap();
     let mut left = state.kernel.state;
@@ -574,6 +578,25 @@ fn a_killed_instance_leaves_nothing_behind() {
         ]
     );
     assert_eq!(next.clear().unwrap().steps, []);
+}
+
+#[test]
+fn names_alone_give_the_loopback_its_address_back() {
+    let lo: InterfaceName = "lo".parse().unwrap();
+    let mut config = config(&[]);
+    config.tunnel = None;
+    config.dns = Some(dns_on("169.254.20.11:53"));
+    let before = host();
+    let kernel = FakeKernel {
+        state: before.clone(),
+        fails_after: None,
+    };
+    let mut state = NetState::with_kernel(lo.clone(), kernel);
+    let wanted = desired(Instance::new(lo), &config, &facts());
+    assert_eq!(state.apply(&wanted).unwrap().steps.len(), 1);
+    assert_eq!(state.apply(&wanted).unwrap().steps, []);
+    assert_eq!(state.clear().unwrap().steps.len(), 1);
+    assert_eq!(state.kernel.state, before);
 }
 
 #[test]

@@ -62,11 +62,13 @@ impl Observed {
         let Some(link) = self.links.iter().find(|link| link.index == address.link) else {
             return false;
         };
-        if link.name == instance.interface().as_str() {
+        if link.name == "lo" {
+            instance.owns_local_address(address)
+        } else if link.name == instance.interface().as_str() {
             let alias_is_ours = link.alias.as_deref() == Some(LINK_ALIAS);
             alias_is_ours && (address.protocol == PROTOCOL || !self.address_protocols)
         } else {
-            link.name == "lo" && instance.owns_local_address(address)
+            false
         }
     }
 

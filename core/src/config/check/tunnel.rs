@@ -12,6 +12,10 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     let Some(tunnel) = &root.tunnel else {
         return;
     };
+    let interface = tunnel.value.interface.as_ref();
+    if let Some(interface) = interface.filter(|at| at.value.as_str() == "lo") {
+        reader.reject(&interface.place, "another interface than the loopback");
+    }
     either_or(&tunnel.value, &tunnel.place, reader);
     addresses(&tunnel.value, reader);
     mtu(&tunnel.value, reader);

@@ -118,10 +118,10 @@ impl Planner<'_> {
     pub(super) fn addresses_to_delete(&self) -> Vec<Step> {
         let is_desired = |there: &Address| {
             let address = there.address;
-            if self.observed.link_name(there.link) == self.interface {
-                self.desired.addresses.contains(&address)
-            } else {
+            if self.observed.link_name(there.link) == "lo" {
                 self.desired.local_addresses.contains(&address.address())
+            } else {
+                self.desired.addresses.contains(&address)
             }
         };
         let ours = self.observed.addresses.iter().filter(|a| {
