@@ -12,7 +12,9 @@ mod tests;
 
 use std::net::IpAddr;
 
-use seedwire_core::netstate::{Conflict, Desired, Instance, Link, Observed, Step, Table, plan};
+use seedwire_core::netstate::{
+    Conflict, Desired, Instance, LINK_ALIAS, Link, Observed, Step, Table, plan,
+};
 use seedwire_core::types::InterfaceName;
 
 use crate::netlink;
@@ -139,11 +141,18 @@ impl<K: Kernel> NetState<K> {
     }
 
     /// The steps that [`NetState::apply`] would run now, as text. Where the tunnel link is not
-    /// there yet, those for a new one.
+    /// there yet, those for a new one, after the one that makes it.
     pub fn plan_text(&mut self, desired: &Desired) -> Result<Vec<String>, ApplyError> {
         let mut observed = self.observe().map_err(ApplyError::Observe)?;
         let name = self.instance.interface().as_str();
-        if desired.mtu.is_some() && observed.link(name).is_none() {
+        let mut text = Vec::new();
+        let link = observed.link(name);
+        let is_ours = |link: &Link| link.alias.as_deref() == Some(LINK_ALIAS);
+        if desired.mtu.is_some() && link.is_some_and(|link| !is_ours(link)) {
+            return Err(ApplyError::Conflict(Conflict::Foreign(name.to_owned())));
+        }
+        if desired.mtu.is_some() && link.is_none() {
+            text.push(format!("add link {name}"));
             observed.links.push(Link {
                 index: 0,
                 name: name.to_owned(),
@@ -155,6 +164,7 @@ impl<K: Kernel> NetState<K> {
             });
         }
         let steps = plan(desired, &observed).map_err(ApplyError::Conflict)?;
-        Ok(steps.iter().map(ToString::to_string).collect())
+        text.extend(steps.iter().map(ToString::to_string));
+        Ok(text)
     }
 }

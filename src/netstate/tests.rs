@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
@@ -597,6 +598,23 @@ fn names_alone_give_the_loopback_its_address_back() {
     assert_eq!(state.apply(&wanted).unwrap().steps, []);
     assert_eq!(state.clear().unwrap().steps.len(), 1);
     assert_eq!(state.kernel.state, before);
+}
+
+#[test]
+fn the_plan_makes_the_link_and_takes_nobody_elses() {
+    let mut without = host();
+    without.links.retain(|l| l.index != TUNNEL);
+    let plan = net_state(without).plan_text(&want(&config(&[]))).unwrap();
+    assert_eq!(plan.first().unwrap(), "add link seed0");
+    let error = net_state(host()).plan_text(&want(&config(&[]))).unwrap_err();
+    assert_eq!(
+        error.source().unwrap().to_string(),
+        "link seed0 is already there and was not made by seedwire"
+    );
+    let mut ours = host();
+    ours.links[2].alias = Some(LINK_ALIAS.to_owned());
+    let plan = net_state(ours).plan_text(&want(&config(&[]))).unwrap();
+    assert_eq!(plan.first().unwrap(), "set link seed0 up");
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub enum Conflict {
         /// Its alias.
         alias: String,
     },
+    /// There is a link of that name, and it has no alias of ours.
+    #[error("link {0} is already there and was not made by seedwire")]
+    Foreign(String),
     /// The address is on another link.
     #[error("address {address} of {interface} is already on link {other}")]
     Address {
