@@ -606,7 +606,9 @@ fn the_plan_makes_the_link_and_takes_nobody_elses() {
     without.links.retain(|l| l.index != TUNNEL);
     let plan = net_state(without).plan_text(&want(&config(&[]))).unwrap();
     assert_eq!(plan.first().unwrap(), "add link seed0");
-    let error = net_state(host()).plan_text(&want(&config(&[]))).unwrap_err();
+    let error = net_state(host())
+        .plan_text(&want(&config(&[])))
+        .unwrap_err();
     assert_eq!(
         error.source().unwrap().to_string(),
         "link seed0 is already there and was not made by seedwire"
