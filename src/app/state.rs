@@ -212,6 +212,7 @@ fn dns(status: ForwarderStatus) -> Dns {
             .map(|(word, count)| (word.to_owned(), count))
             .collect(),
         coalesced: counters.coalesced,
+        hedged: counters.hedged,
         truncated: counters.truncated,
         ignored: counters.ignored,
     }

@@ -261,6 +261,11 @@ impl Dns {
             [(vec![], self.coalesced)],
         )?;
         out.counter(
+            "dns_hedged",
+            "Questions that a second upstream was asked because the first was slow",
+            [(vec![], self.hedged)],
+        )?;
+        out.counter(
             "dns_truncated",
             "Answers that were cut short over UDP",
             [(vec![], self.truncated)],

@@ -196,6 +196,8 @@ pub struct Dns {
     pub responses: BTreeMap<String, u64>,
     /// Questions that joined one under way.
     pub coalesced: u64,
+    /// Questions that a second upstream was asked because the first was slow.
+    pub hedged: u64,
     /// Answers that were cut short over UDP.
     pub truncated: u64,
     /// Packets that were not answered, being no questions.
@@ -261,6 +263,7 @@ impl From<&ForwarderStatus> for Dns {
                 .map(|(c, n)| named((c, *n)))
                 .collect(),
             coalesced: counters.coalesced,
+            hedged: counters.hedged,
             truncated: counters.truncated,
             ignored: counters.ignored,
         }

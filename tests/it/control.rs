@@ -86,6 +86,7 @@ fn dns() -> Dns {
         queries: BTreeMap::from([("udp".to_owned(), 7)]),
         responses: BTreeMap::from([("NOERROR".to_owned(), 6)]),
         coalesced: 1,
+        hedged: 0,
         truncated: 0,
         ignored: 0,
     }

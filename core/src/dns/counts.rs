@@ -11,6 +11,7 @@ pub(super) struct Counts {
     pub(super) misses: u64,
     pub(super) ignored: u64,
     pub(super) coalesced: u64,
+    pub(super) hedged: u64,
     pub(super) truncated: u64,
     queries: [u64; 3],
     /// By response code; those above 16 together at the end.
@@ -38,6 +39,7 @@ impl Counts {
             own_queries,
             ignored: self.ignored,
             coalesced: self.coalesced,
+            hedged: self.hedged,
             truncated: self.truncated,
             responses,
         }

@@ -10,8 +10,12 @@ use super::wire::Query;
 
 /// A question that was sent upstream and is not answered.
 pub(super) struct Exchange {
-    /// Who waits for it; `None`: nobody, it only shows whether the upstream is back.
+    /// Tells it from an earlier one with the same ID.
+    pub(super) serial: u64,
+    /// Who waits for it; `None`: nobody, it only shows whether the upstream answers.
     pub(super) flight: Option<u64>,
+    /// Its time is over; a late answer still counts.
+    pub(super) is_overdue: bool,
     pub(super) lane: u8,
     pub(super) sent: Instant,
     pub(super) query: Arc<[u8]>,

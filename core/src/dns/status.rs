@@ -77,6 +77,8 @@ pub struct Counters {
     pub ignored: u64,
     /// Questions that joined one under way.
     pub coalesced: u64,
+    /// Questions that a second upstream was asked because the first was slow.
+    pub hedged: u64,
     /// Answers that were cut short over UDP.
     pub truncated: u64,
     /// Answers by response code.

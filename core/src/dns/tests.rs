@@ -248,6 +248,99 @@ fn a_dead_upstream_is_tried_beside_a_living_one_until_it_is_back() {
     assert!((50..130).contains(&status[0].queries), "{status:?}");
 }
 
+/// To whom the questions went, in order.
+fn asked(world: &World) -> Vec<SocketAddr> {
+    world.sent.iter().map(|(_, to, ..)| *to).collect()
+}
+
+#[test]
+fn a_slow_upstream_is_hedged_by_the_next_and_the_first_answer_counts() {
+    let start = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1, 2, 3], start, &mut world);
+    let query = question(1, "x.example");
+    forwarder.query(&query, 1, Transport::Udp, start, &mut world);
+    let soon = start + Duration::from_millis(19);
+    forwarder.tick(soon, &mut world);
+    assert_eq!(asked(&world), [address(1)]);
+    let now = start + Duration::from_millis(20);
+    forwarder.tick(now, &mut world);
+    assert_eq!(asked(&world), [address(1), address(2)]);
+    let mut done = 0;
+    let_answer(&mut forwarder, &mut done, &[address(2)], now, &mut world);
+    assert_eq!(world.replies.len(), 1);
+    // Its silence is held against the first, although nobody waited for it to the end.
+    let mut now = now;
+    while let Some(at) = forwarder.next_timeout() {
+        now = at;
+        forwarder.tick(at, &mut world);
+    }
+    let query = question(2, "y.example");
+    forwarder.query(&query, 2, Transport::Udp, now, &mut world);
+    assert_eq!(asked(&world)[2], address(2), "nobody waits for the first");
+    let status = forwarder.status(Vec::new());
+    assert_eq!(status.counters.hedged, 1);
+    assert_eq!(status.upstreams.unwrap()[0].failures, 1);
+}
+
+#[test]
+fn a_failed_hedge_leaves_the_first_its_time() {
+    let start = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1, 2], start, &mut world);
+    let query = question(1, "x.example");
+    forwarder.query(&query, 1, Transport::Udp, start, &mut world);
+    let now = start + Duration::from_millis(20);
+    forwarder.tick(now, &mut world);
+    let (second, _, lane, sent) = world.sent[1].clone();
+    let failed = answer(&sent, 0, 2);
+    forwarder.datagram(second, lane.unwrap(), &failed, now, &mut world);
+    assert_eq!(asked(&world), [address(1), address(2)]);
+    assert!(world.replies.is_empty());
+    let mut done = 0;
+    let_answer(&mut forwarder, &mut done, &[address(1)], now, &mut world);
+    assert_eq!(world.replies[0].1[3] & 15, 0);
+}
+
+#[test]
+fn hedges_stay_within_their_budget() {
+    let start = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1, 2], start, &mut world);
+    for number in 0..1000_u16 {
+        let query = question(number, &format!("x{number}.example"));
+        let client = number.into();
+        forwarder.query(&query, client, Transport::Udp, start, &mut world);
+    }
+    forwarder.tick(start + Duration::from_millis(20), &mut world);
+    let hedges = asked(&world).iter().filter(|to| **to == address(2)).count();
+    assert_eq!(hedges, 32, "a burst has those alone");
+}
+
+#[test]
+fn an_upstream_that_is_always_slow_is_given_its_time() {
+    let mut now = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1, 2], now, &mut world);
+    let mut done = 0;
+    // Each answer of the first takes 60 ms.
+    for number in 0..200_u16 {
+        let query = question(number, &format!("x{number}.example"));
+        forwarder.query(&query, number.into(), Transport::Udp, now, &mut world);
+        let end = now + Duration::from_millis(60);
+        while let Some(at) = forwarder.next_timeout().filter(|at| *at < end) {
+            forwarder.tick(at, &mut world);
+        }
+        now = end;
+        let living = [address(1), address(2)];
+        let_answer(&mut forwarder, &mut done, &living, now, &mut world);
+        forwarder.tick(now, &mut world);
+    }
+    let hedges = forwarder.status(Vec::new()).counters.hedged;
+    assert!((1..=20).contains(&hedges), "{hedges}");
+    assert_eq!(world.replies.len(), 200);
+}
+
 #[test]
 fn a_question_is_sent_again_once_an_idle_tunnel_stands() {
     let start = some_time();

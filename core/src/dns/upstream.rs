@@ -16,6 +16,8 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How long an answer is waited for while nothing is known, and at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(300);
+/// How soon another upstream is asked as well, at the earliest.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(20);
 
 /// Why an upstream did not give a usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub(super) struct Upstream {
     /// A copy of a client's question is under way to see whether it is back.
     pub(super) on_trial: bool,
     latency: Option<Duration>,
+    /// The time within which 19 of 20 answers come, about.
+    slow_latency: Duration,
     unanswered: u32,
     unhelpful: u32,
     last_failure: Option<Instant>,
@@ -70,6 +74,7 @@ impl Upstream {
             last_error: None,
             on_trial: false,
             latency: None,
+            slow_latency: Duration::ZERO,
             unanswered: 0,
             unhelpful: 0,
             last_failure: None,
@@ -115,6 +120,11 @@ impl Upstream {
         })
     }
 
+    /// How long it alone is waited for before another is asked as well.
+    pub(super) fn hedge_after(&self) -> Duration {
+        self.slow_latency.clamp(SHORTEST_HEDGE, self.patience())
+    }
+
     /// The path to it is down; when it is up again, older failures say nothing any more.
     pub(super) fn path_is_down(&mut self) {
         self.path_was_down = true;
@@ -145,6 +155,13 @@ impl Upstream {
         }
         if let Some(sample) = latency {
             self.latency = Some(self.latency.map_or(sample, |mean| (mean * 7 + sample) / 8));
+            // Steps up and down in the ratio 19 to 1 stand still where 1 of 20 is slower.
+            let slow = self.slow_latency;
+            self.slow_latency = match sample {
+                _ if slow.is_zero() => sample,
+                _ if sample > slow => slow + slow * 19 / 100,
+                _ => slow - slow / 100,
+            };
         }
         !was_up
     }

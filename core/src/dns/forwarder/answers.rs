@@ -1,10 +1,9 @@
 //! Answers of upstreams, and their absence.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Change, Effects, Forwarder, TCP_LANE, Timer, UpstreamId, WAKE_CHECK};
+use super::{Change, Effects, Forwarder, TCP_LANE, UpstreamId, WAKE_CHECK};
 use crate::dns::answer::{Answer, Unusable};
 use crate::dns::flight::LastWord;
 use crate::dns::upstream::Failure;
@@ -92,7 +91,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 if let (Some(flight), Ok(answer)) = (self.flights.get_mut(&flight), parsed) {
                     flight.last_word = Some(LastWord::Answer(answer));
                 }
-                self.ask_next(flight, now, effects);
+                self.ask_another(flight, now, effects);
             }
         }
     }
@@ -159,14 +158,15 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             }
             Some(id) => {
                 self.remember(id, failure.clone());
-                let is_current = self
-                    .flights
-                    .get(&id)
-                    .is_some_and(|flight| flight.exchanges.last() == Some(&place));
-                if is_current {
-                    self.ask_next(id, now, effects);
-                }
+                self.ask_another(id, now, effects);
             }
+        }
+    }
+
+    /// Asks the next upstream of a flight, unless one is still waited for.
+    fn ask_another<E: Effects<Client = C>>(&mut self, id: u64, now: Instant, effects: &mut E) {
+        if !self.is_waiting(id) {
+            self.ask_next(id, now, effects);
         }
     }
 
@@ -194,46 +194,45 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         }
     }
 
-    pub(super) fn attempt_timed_out<E: Effects<Client = C>>(
+    pub(super) fn exchange_timed_out<E: Effects<Client = C>>(
         &mut self,
-        id: u64,
-        attempt: usize,
+        place: (u32, u16),
+        serial: u64,
         now: Instant,
         effects: &mut E,
     ) {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let upstream = place.0;
+        let Some(exchange) = self.exchanges.get_mut(&place) else {
             return;
         };
-        if flight.asked.len() != attempt {
+        if exchange.serial != serial || exchange.is_overdue {
             return;
         }
-        let Some((upstream, exchange)) = flight.exchanges.last().copied() else {
+        let sent = exchange.sent;
+        let Some(id) = exchange.flight else {
+            return self.lost(place, &Failure::Timeout, now, effects);
+        };
+        let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
         let upstream_of = self.upstreams.get(&upstream);
         let path = upstream_of.map(|upstream| effects.path(upstream.address.ip()));
         match (flight.wake_until, path) {
             (Some(until), Some(PathState::Idle)) if now < until => {
-                let timer = Timer::Attempt {
-                    flight: id,
-                    attempt,
-                };
-                return self.timers.push(Reverse((now + WAKE_CHECK, timer)));
+                return self.expect(place, now + WAKE_CHECK);
             }
             (Some(_), Some(PathState::Up | PathState::Direct)) => {
                 // It stands now, and may have dropped what came before.
+                exchange.is_overdue = true;
                 flight.wake_until = None;
-                flight.asked.pop();
+                flight.asked.retain(|asked| *asked != upstream);
                 return self.ask(id, upstream, false, now, effects);
             }
             _ => {}
         }
-        let sent = self
-            .exchanges
-            .get(&(upstream, exchange))
-            .map_or(now, |e| e.sent);
+        exchange.is_overdue = true;
         self.blame(upstream, Failure::Timeout, sent, now, effects);
         self.remember(id, Failure::Timeout);
-        self.ask_next(id, now, effects);
+        self.ask_another(id, now, effects);
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Effects, Forwarder, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK, WAKE_PATIENCE,
+    Effects, Forwarder, HEDGE_COST, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK,
+    WAKE_PATIENCE,
 };
 use crate::dns::flight::Exchange;
 use crate::dns::group::Choice;
 use crate::dns::message::ExtendedError;
-use crate::dns::upstream::Failure;
+use crate::dns::upstream::{Failure, Upstream};
 use crate::tunnel::PathState;
 
 impl<C: Copy + PartialEq> Forwarder<C> {
@@ -67,29 +68,102 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         ) else {
             return;
         };
-        let mut patience = upstream.patience();
+        let patience = upstream.patience();
+        let hedge_after = upstream.hedge_after();
         if is_idle {
             effects.wake(upstream.address.ip());
             flight.wake_until.get_or_insert(now + WAKE_PATIENCE);
-            patience = WAKE_CHECK;
         }
+        let is_first = flight.asked.is_empty();
         flight.asked.push(upstream_id);
         upstream.asked(now);
         let query = Arc::clone(&flight.query);
-        let attempt = flight.asked.len();
         let address = upstream.address;
-        let exchange = self.send(upstream_id, address, Some(id), &query, now, effects);
+        let place = self.send(upstream_id, address, Some(id), &query, now, effects);
         if let Some(flight) = self.flights.get_mut(&id) {
-            flight.exchanges.push((upstream_id, exchange));
+            flight.exchanges.push(place);
         }
-        let timer = Timer::Attempt {
-            flight: id,
-            attempt,
-        };
-        self.timers.push(Reverse((now + patience, timer)));
+        if is_idle {
+            self.expect(place, now + WAKE_CHECK);
+        } else if is_first {
+            // Most are answered by then, and need no other timer.
+            let timer = Timer::Hedge { flight: id };
+            self.timers.push(Reverse((now + hedge_after, timer)));
+        } else {
+            self.expect(place, now + patience);
+        }
     }
 
-    /// Sends a question with an ID that is free, and returns that.
+    /// Judges an exchange at `at`.
+    pub(super) fn expect(&mut self, place: (u32, u16), at: Instant) {
+        if let Some(exchange) = self.exchanges.get(&place) {
+            let serial = exchange.serial;
+            let timer = Timer::Exchange { place, serial };
+            self.timers.push(Reverse((at, timer)));
+        }
+    }
+
+    /// Judges an exchange when its upstream has had its time.
+    pub(super) fn expect_in_time(&mut self, place: (u32, u16)) {
+        let patience = self.upstreams.get(&place.0).map(Upstream::patience);
+        if let (Some(patience), Some(exchange)) = (patience, self.exchanges.get(&place)) {
+            self.expect(place, exchange.sent + patience);
+        }
+    }
+
+    /// Asks a second upstream as well when the first is slow, while there is credit for it.
+    pub(super) fn hedge<E: Effects<Client = C>>(
+        &mut self,
+        id: u64,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let place = match self.flights.get(&id) {
+            Some(flight) if flight.asked.len() == 1 => flight.exchanges.last().copied(),
+            _ => return,
+        };
+        let Some(place) = place else {
+            return;
+        };
+        self.expect_in_time(place);
+        let Some(flight) = self.flights.get(&id).filter(|flight| !flight.is_probe) else {
+            return;
+        };
+        let Some(group) = self.groups.get(flight.group) else {
+            return;
+        };
+        if self.hedge_credit < HEDGE_COST {
+            return;
+        }
+        let choice = group.choose(&flight.asked, &mut self.upstreams, now, effects);
+        let Choice::Ask { upstream, is_idle } = choice else {
+            return;
+        };
+        let is_better = self
+            .upstreams
+            .get(&upstream)
+            .is_some_and(|upstream| !upstream.is_suspect());
+        if upstream != place.0 && is_better && !is_idle {
+            self.hedge_credit -= HEDGE_COST;
+            self.counts.hedged += 1;
+            self.ask(id, upstream, false, now, effects);
+        }
+    }
+
+    /// Whether an upstream is still to answer a flight in time.
+    pub(super) fn is_waiting(&self, flight: u64) -> bool {
+        let Some(flight) = self.flights.get(&flight) else {
+            return false;
+        };
+        let mut exchanges = flight.exchanges.iter();
+        exchanges.any(|place| {
+            self.exchanges
+                .get(place)
+                .is_some_and(|exchange| !exchange.is_overdue)
+        })
+    }
+
+    /// Sends a question with an ID that is free, and returns the place of the exchange.
     fn send<E: Effects<Client = C>>(
         &mut self,
         upstream: u32,
@@ -98,7 +172,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         query: &Arc<[u8]>,
         now: Instant,
         effects: &mut E,
-    ) -> u16 {
+    ) -> (u32, u16) {
         let id = loop {
             let id = effects.random() as u16;
             if !self.exchanges.contains_key(&(upstream, id)) {
@@ -106,20 +180,32 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             }
         };
         let lane = self.lane;
-        self.exchanges.insert(
-            (upstream, id),
-            Exchange {
-                flight,
-                lane,
-                sent: now,
-                query: Arc::clone(query),
-            },
-        );
+        self.open_exchange((upstream, id), flight, lane, query, now);
         self.out.clear();
         self.out.extend_from_slice(query);
         self.out[..2].copy_from_slice(&id.to_be_bytes());
         effects.send(UpstreamId(upstream), address, lane, &self.out);
-        id
+        (upstream, id)
+    }
+
+    fn open_exchange(
+        &mut self,
+        place: (u32, u16),
+        flight: Option<u64>,
+        lane: u8,
+        query: &Arc<[u8]>,
+        now: Instant,
+    ) {
+        self.next_exchange += 1;
+        let exchange = Exchange {
+            serial: self.next_exchange,
+            flight,
+            is_overdue: false,
+            lane,
+            sent: now,
+            query: Arc::clone(query),
+        };
+        self.exchanges.insert(place, exchange);
     }
 
     /// Sends copies of a question to the upstreams that failed lately, where it is time to see
@@ -160,12 +246,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             upstream.on_trial = true;
             upstream.asked(now);
             let (address, patience) = (upstream.address, upstream.patience());
-            let exchange = self.send(member, address, None, &query, now, effects);
-            let timer = Timer::Trial {
-                upstream: member,
-                id: exchange,
-            };
-            self.timers.push(Reverse((now + patience, timer)));
+            let place = self.send(member, address, None, &query, now, effects);
+            self.expect(place, now + patience);
         }
     }
 
@@ -190,26 +272,15 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 break id;
             }
         };
+        let place = (upstream, exchange);
         flight.asked.push(upstream);
-        flight.exchanges.push((upstream, exchange));
+        flight.exchanges.push(place);
         let query = Arc::clone(&flight.query);
-        let timer = Timer::Attempt {
-            flight: id,
-            attempt: flight.asked.len(),
-        };
-        self.timers.push(Reverse((now + TCP_PATIENCE, timer)));
+        self.open_exchange(place, Some(id), TCP_LANE, &query, now);
+        self.expect(place, now + TCP_PATIENCE);
         self.out.clear();
         self.out.extend_from_slice(&query);
         self.out[..2].copy_from_slice(&exchange.to_be_bytes());
-        self.exchanges.insert(
-            (upstream, exchange),
-            Exchange {
-                flight: Some(id),
-                lane: TCP_LANE,
-                sent: now,
-                query,
-            },
-        );
         effects.send_tcp(UpstreamId(upstream), address, &self.out);
     }
 }

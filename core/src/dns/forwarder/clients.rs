@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{DEADLINE, Effects, Forwarder, MAX_FLIGHTS, MAX_WAITERS, Transport};
+use super::{DEADLINE, Effects, Forwarder, HEDGE_CREDIT, MAX_FLIGHTS, MAX_WAITERS, Transport};
 use crate::dns::answer::Answer;
 use crate::dns::flight::{Flight, LastWord, Waiter};
 use crate::dns::message::{self, Asked, ExtendedError};
@@ -92,6 +92,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         }
         let key: Arc<[u8]> = self.key.as_slice().into();
         let flight = Flight::new(group.id, upstream_query, Some(waiter), now + DEADLINE);
+        self.hedge_credit = (self.hedge_credit + 1).min(HEDGE_CREDIT);
         let id = self.launch(flight, Some(key));
         self.ask_next(id, now, effects);
     }
@@ -180,7 +181,14 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     fn end(&mut self, id: u64) -> Option<Flight<C>> {
         let flight = self.flights.remove(&id)?;
         for place in &flight.exchanges {
-            self.exchanges.remove(place);
+            match self.exchanges.get_mut(place) {
+                Some(exchange) if !exchange.is_overdue => {
+                    // Nobody waits for it any more, but whether it comes says how its upstream is.
+                    exchange.flight = None;
+                    self.expect_in_time(*place);
+                }
+                _ => drop(self.exchanges.remove(place)),
+            }
         }
         if let Some(key) = &flight.key {
             self.joinable.remove(key);

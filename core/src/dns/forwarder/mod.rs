@@ -36,6 +36,10 @@ const MAX_WAITERS: usize = 256;
 const DEADLINE: Duration = Duration::from_millis(4500);
 /// How long an answer over TCP is waited for.
 const TCP_PATIENCE: Duration = Duration::from_secs(2);
+/// What a hedge costs of the credit, of which each question adds 1: one in ten may have a hedge.
+const HEDGE_COST: u32 = 10;
+/// The most credit: so many questions in a burst may each have one.
+const HEDGE_CREDIT: u32 = 32 * HEDGE_COST;
 /// How long an idle tunnel has to come up.
 const WAKE_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked at whether it did.
@@ -92,8 +96,10 @@ pub trait Effects {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Attempt { flight: u64, attempt: usize },
-    Trial { upstream: u32, id: u16 },
+    /// The first upstream of a flight has not answered yet: others may be asked as well.
+    Hedge { flight: u64 },
+    /// An exchange should be answered by now.
+    Exchange { place: (u32, u16), serial: u64 },
 }
 
 /// A DNS forwarder without input and output, for clients of type `C`.
@@ -106,6 +112,9 @@ pub struct Forwarder<C> {
     exchanges: HashMap<(u32, u16), Exchange>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     next_flight: u64,
+    next_exchange: u64,
+    /// Allows so many hedges, in units of [`HEDGE_COST`].
+    hedge_credit: u32,
     /// The socket that questions leave by until the next [`Forwarder::tick`]: those of one round
     /// together, so that they leave in one call.
     lane: u8,
@@ -126,6 +135,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             exchanges: HashMap::new(),
             timers: BinaryHeap::new(),
             next_flight: 0,
+            next_exchange: 0,
+            hedge_credit: HEDGE_CREDIT,
             lane: 0,
             counts: Counts::default(),
             key: Vec::new(),
@@ -165,12 +176,14 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             .iter()
             .filter(|(_, flight)| {
                 self.groups.get(flight.group).is_none()
-                    || flight.asked.last().is_some_and(|last| gone.contains(last))
+                    || flight.asked.iter().any(|asked| gone.contains(asked))
             })
             .map(|(id, _)| *id)
             .collect();
         for flight in orphans {
-            self.ask_next(flight, now, effects);
+            if !self.is_waiting(flight) {
+                self.ask_next(flight, now, effects);
+            }
         }
         gone.into_iter().map(UpstreamId).collect()
     }
@@ -197,18 +210,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             }
             self.timers.pop();
             match timer {
-                Timer::Attempt { flight, attempt } => {
-                    self.attempt_timed_out(flight, attempt, now, effects);
-                }
-                Timer::Trial { upstream, id } => {
-                    // The exchange may be another by now that has the same ID by chance.
-                    let is_trial = self
-                        .exchanges
-                        .get(&(upstream, id))
-                        .is_some_and(|exchange| exchange.flight.is_none());
-                    if is_trial {
-                        self.lost((upstream, id), &Failure::Timeout, now, effects);
-                    }
+                Timer::Hedge { flight } => self.hedge(flight, now, effects),
+                Timer::Exchange { place, serial } => {
+                    self.exchange_timed_out(place, serial, now, effects);
                 }
             }
         }
