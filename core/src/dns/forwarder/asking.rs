@@ -112,12 +112,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     }
 
     /// Asks a second upstream as well when the first is slow, while there is credit for it.
-    pub(super) fn hedge<E: Effects<Client = C>>(
-        &mut self,
-        id: u64,
-        now: Instant,
-        effects: &mut E,
-    ) {
+    pub(super) fn hedge<E: Effects<Client = C>>(&mut self, id: u64, now: Instant, effects: &mut E) {
         let place = match self.flights.get(&id) {
             Some(flight) if flight.asked.len() == 1 => flight.exchanges.last().copied(),
             _ => return,
