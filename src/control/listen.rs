@@ -84,7 +84,7 @@ impl SocketFile {
                 return without(path, error);
             }
         }
-        match make_room(path).await.and_then(|()| listen_unix(path)) {
+        match make_room(path).and_then(|()| listen_unix(path)) {
             Ok(listener) => Ok(Some(Self {
                 listener,
                 path: path.to_owned(),
@@ -136,14 +136,17 @@ fn without(path: &Path, error: io::Error) -> Result<Option<SocketFile>, BindErro
 }
 
 /// Removes a socket that its process left behind.
-async fn make_room(path: &Path) -> Result<(), BindError> {
+///
+/// # Errors
+/// When there is something else in its place, or somebody listens on it.
+pub fn make_room(path: &Path) -> Result<(), BindError> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(BindError::NoSocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(BindError::Socket(path.to_owned(), error)),
     }
-    match UnixStream::connect(path).await {
+    match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(|error| BindError::Socket(path.to_owned(), error))
         }

@@ -22,7 +22,7 @@ mod socket;
 mod table;
 
 pub use health::{Health, Heartbeat, Heartbeats};
-pub use listen::BindError;
+pub use listen::{BindError, make_room};
 pub use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use server::Server;
 pub use snapshot::{Snapshot, Source, StatusReport};

@@ -34,6 +34,7 @@ use tokio::sync::watch;
 pub use endpoints::Dialer;
 pub use error::{Failure, TunnelError};
 pub use settings::Settings;
+pub use uapi::remove_left_socket;
 
 use shared::{Schedule, Shared, Table, lock};
 use state::State;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -43,7 +43,7 @@ pub(super) struct Server {
 impl Server {
     /// Listens, or says in the log why not where that is allowed.
     pub(super) fn open(name: &InterfaceName, wanted: Uapi) -> Result<Option<Self>, TunnelError> {
-        let path = PathBuf::from(format!("{FOLDER}/{name}.sock"));
+        let path = path_of(name);
         if wanted == Uapi::Off {
             return Ok(None);
         }
@@ -110,8 +110,20 @@ impl Server {
     }
 }
 
+fn path_of(name: &InterfaceName) -> PathBuf {
+    PathBuf::from(format!("{FOLDER}/{name}.sock"))
+}
+
+/// Removes the socket for wg(8) that a killed process left; one that is served stays.
+///
+/// # Errors
+/// When it stays.
+pub fn remove_left_socket(name: &InterfaceName) -> io::Result<()> {
+    remove_stale(&path_of(name))
+}
+
 /// Removes a socket that nobody listens on any more.
-fn remove_stale(path: &PathBuf) -> io::Result<()> {
+fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

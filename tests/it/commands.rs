@@ -141,3 +141,27 @@ fn corefile_needs_zones_and_an_address_to_forward_to() {
         );
     }
 }
+
+#[test]
+fn down_removes_the_socket_of_a_killed_instance_and_no_other() {
+    let folder = Folder::new("down-socket");
+    let socket = folder.path().join("s.sock");
+    let config = folder.path().join("config.yaml");
+    let text = format!(
+        "ports: [{{listen: \"127.0.0.1:3100\", to: \"192.0.2.1:3100\"}}]\n\
+         control: {{socket: {}}}\n",
+        socket.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let down = || {
+        let mut command = seedwire();
+        let output = output(command.arg("down").arg("-c").arg(&config), b"");
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let served = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    down();
+    assert!(socket.exists(), "it is served");
+    drop(served);
+    down();
+    assert!(!socket.exists(), "nobody serves it");
+}
