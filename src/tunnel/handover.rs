@@ -39,7 +39,7 @@ impl<'a> Handover<'a> {
         }
     }
 
-    /// The room for the next packet, `length` bytes at least.
+    /// The room for the next packets, `length` bytes at least.
     pub(super) fn room(&mut self, length: usize) -> &mut [u8] {
         if self.buffer.len() - self.used < length {
             self.flush();
@@ -47,9 +47,23 @@ impl<'a> Handover<'a> {
         &mut self.buffer[self.used..]
     }
 
-    /// Hands over the packet in the first `length` bytes of that room, now or with those after it.
-    pub(super) fn add(&mut self, length: usize) {
-        let at = self.used..self.used + length;
+    /// Hands over those of the packets in that room that are `wanted`, now or with those after
+    /// them.
+    pub(super) fn add(
+        &mut self,
+        packets: impl Iterator<Item = Range<usize>>,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) {
+        let base = self.used;
+        for packet in packets {
+            let at = base + packet.start..base + packet.end;
+            if wanted(&self.buffer[at.clone()]) {
+                self.add_one(at);
+            }
+        }
+    }
+
+    fn add_one(&mut self, at: Range<usize>) {
         let packet = &self.buffer[at.clone()];
         let Some(segment) = self.segment_of(packet) else {
             self.flush();

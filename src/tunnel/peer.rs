@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter::Peekable;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -15,7 +17,7 @@ use seedwire_core::types::PublicKey;
 use tracing::{debug, info, warn};
 
 use super::batch::Batch;
-use super::noise::Noise;
+use super::noise::{Noise, data_index};
 use super::shared::{Earliest, Shared, lock};
 use super::udp::Place;
 
@@ -48,6 +50,22 @@ pub(super) struct Live {
     /// How often the key was seen in use from two endpoints in turn.
     pub(super) in_turn: u64,
     staged: VecDeque<Vec<u8>>,
+}
+
+/// The most datagrams that are opened before the other direction gets its turn.
+const MOST_OPENED: usize = 64;
+
+/// Where inner packets lie in a buffer.
+#[derive(Default)]
+pub(super) struct Opening {
+    packets: Vec<Range<usize>>,
+}
+
+impl Opening {
+    /// Takes out what there is.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Range<usize>> {
+        self.packets.drain(..)
+    }
 }
 
 impl Peer {
@@ -289,17 +307,46 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes an authentic-looking datagram; returns the length of the inner packet in `out`.
-    pub(super) fn receive(
+    /// Takes datagrams from one place, the first and those after it that are for this peer, and
+    /// opens them side by side into `out`, which has room for them all and for a handshake.
+    pub(super) fn receive<'d>(
         &self,
         shared: &Shared,
+        from: Place,
+        first: &'d [u8],
+        more: &mut Peekable<impl Iterator<Item = &'d [u8]>>,
+        out: &mut [u8],
+        opening: &mut Opening,
+    ) {
+        let now = shared.now();
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let mut next = Some(first);
+        let (mut at, mut count) = (0, 0);
+        while let Some(datagram) = next {
+            let length = self.take(shared, live, now, from, datagram, &mut out[at..]);
+            if length > 0 {
+                opening.packets.push(at..at + length);
+                at += length;
+            }
+            count += 1;
+            let ours =
+                |datagram: &&[u8]| count < MOST_OPENED && data_index(datagram) == Some(self.index);
+            next = more.next_if(ours);
+        }
+        self.after(shared, live);
+    }
+
+    /// Takes an authentic-looking datagram; returns the length of the inner packet in `out`.
+    fn take(
+        &self,
+        shared: &Shared,
+        live: &mut Live,
+        now: Duration,
         from: Place,
         datagram: &[u8],
         out: &mut [u8],
     ) -> usize {
-        let now = shared.now();
-        let mut live = lock(&self.live);
-        let live = &mut *live;
         let Some(engine) = &mut live.engine else {
             return 0;
         };
@@ -324,15 +371,12 @@ impl Peer {
                     live.timers.on_handshake(now, false);
                     self.flush(shared, live, now);
                     self.service(shared, live, now);
-                } else {
-                    self.after(shared, live);
                 }
                 length
             }
             Opened::Initiation { length } => {
                 live.timers.on_received(now, false);
                 self.send(shared, live, &out[..length]);
-                self.after(shared, live);
                 0
             }
             Opened::Response { length } => {

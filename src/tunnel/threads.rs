@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::batch::Batch;
 use super::error::Failure;
 use super::handover::Handover;
 use super::noise::{Addressee, data_index};
+use super::peer::{Opening, Peer};
 use super::shared::{Shared, Table};
 use super::tun::{MtuReader, Tun};
 use super::udp::{self, Place, Received};
@@ -83,7 +85,8 @@ fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], batch: 
 /// Takes datagrams and hands what is in them to the TUN.
 pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
     let mut buffer = vec![0; ROOM];
-    let mut handover = Handover::new(tun, 2 * ROOM);
+    let mut handover = Handover::new(tun, 4 * ROOM);
+    let mut opening = Opening::default();
     loop {
         let udp = shared.udp.load_full();
         let sockets = udp.iter().flat_map(|udp| udp.sockets()).flatten();
@@ -97,7 +100,7 @@ pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
                 match udp::receive(socket, &mut buffer) {
                     Ok(received) => {
                         idle = false;
-                        ingress(shared, &buffer, received, &mut handover);
+                        ingress(shared, &buffer, received, &mut handover, &mut opening);
                     }
                     Err(error) if is_nothing(&error) => break,
                     // Such as an ICMP error for something that was sent before.
@@ -113,42 +116,52 @@ pub(super) fn run_ingress(shared: &Shared, tun: &Tun) {
     }
 }
 
-fn ingress(shared: &Shared, buffer: &[u8], received: Received, handover: &mut Handover<'_>) {
+fn ingress(
+    shared: &Shared,
+    buffer: &[u8],
+    received: Received,
+    handover: &mut Handover<'_>,
+    opening: &mut Opening,
+) {
     let table = shared.table.load();
-    for datagram in buffer[..received.length].chunks(received.segment) {
-        let room = handover.room(datagram.len().max(HANDSHAKE_ROOM));
-        let length = take(shared, &table, received.from, datagram, room);
-        if length > 0 {
-            handover.add(length);
-        }
+    let from = received.from;
+    let datagrams = buffer[..received.length].chunks(received.segment);
+    let mut datagrams = datagrams.peekable();
+    while let Some(datagram) = datagrams.next() {
+        let out = handover.room(received.length + HANDSHAKE_ROOM);
+        let Some(peer) = addressee(shared, &table, from, datagram, out) else {
+            continue;
+        };
+        peer.receive(shared, from, datagram, &mut datagrams, out, opening);
+        handover.add(opening.drain(), |packet| {
+            let source = packet::source(packet);
+            source.and_then(|source| table.allowed.lookup(source)) == Some(peer.index)
+        });
     }
 }
 
-/// Takes one datagram; returns the length of the inner packet in `out` that is handed on.
-fn take(shared: &Shared, table: &Table, from: Place, datagram: &[u8], out: &mut [u8]) -> usize {
-    let peer = if let Some(index) = data_index(datagram) {
-        table.by_index.get(&index)
-    } else {
-        let identity = table.identity.as_ref();
-        let address = from.address.ip();
-        match identity.and_then(|identity| identity.dispatch(address, datagram, out)) {
-            Some(Addressee::Index(index)) => table.by_index.get(&index),
-            Some(Addressee::Key(key)) => table.by_key.get(&key),
-            Some(Addressee::Prove(length)) => {
-                if let Some(udp) = shared.udp.load().as_ref() {
-                    let _ = udp.send(&from, &out[..length], length);
-                }
-                None
+/// The peer that a datagram is for. `out` is scratch, [`HANDSHAKE_ROOM`] bytes at least.
+fn addressee<'t>(
+    shared: &Shared,
+    table: &'t Table,
+    from: Place,
+    datagram: &[u8],
+    out: &mut [u8],
+) -> Option<&'t Arc<Peer>> {
+    if let Some(index) = data_index(datagram) {
+        return table.by_index.get(&index);
+    }
+    let identity = table.identity.as_ref()?;
+    match identity.dispatch(from.address.ip(), datagram, out)? {
+        Addressee::Index(index) => table.by_index.get(&index),
+        Addressee::Key(key) => table.by_key.get(&key),
+        Addressee::Prove(length) => {
+            if let Some(udp) = shared.udp.load().as_ref() {
+                let _ = udp.send(&from, &out[..length], length);
             }
-            None => None,
+            None
         }
-    };
-    let Some(peer) = peer else {
-        return 0;
-    };
-    let length = peer.receive(shared, from, datagram, out);
-    let owner = packet::source(&out[..length]).and_then(|source| table.allowed.lookup(source));
-    if owner == Some(peer.index) { length } else { 0 }
+    }
 }
 
 fn is_nothing(error: &io::Error) -> bool {
