@@ -194,15 +194,6 @@ impl Rtnl {
         let request = RouteNetlinkMessage::SetLink(message);
         self.socket.request(&what, 0, request)
     }
-
-    /// Deletes a link.
-    pub fn delete_link(&mut self, index: u32) -> Result<(), Error> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        let request = RouteNetlinkMessage::DelLink(message);
-        self.socket
-            .request(&format!("delete link {index}"), 0, request)
-    }
 }
 
 fn link(what: &str, reply: &Reply) -> Result<Link, Error> {
