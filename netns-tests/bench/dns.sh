@@ -31,8 +31,11 @@ listen=198.18.0.10
 
 gcc -O2 -o "$work/echo" "$here/echo.c"
 awk 'BEGIN { for (i = 0; i < 1000; i++) print "kept" i ".bench.example A" }' >"$work/kept"
-awk -v s="$seconds" 'BEGIN { for (i = 0; i < 150000 * s; i++) print "new" i ".bench.example A" }' \
-    >"$work/new"
+# Names of a dozen lengths, as those of clients are.
+awk -v s="$seconds" 'BEGIN {
+    for (i = 0; i < 150000 * s; i++)
+        print i substr("-of-a-length", 1, i * 7919 % 13) ".bench.example A"
+}' >"$work/new"
 
 for last in 1 2; do
     cat >"$work/stub$last.conf" <<EOF

@@ -173,17 +173,31 @@ fn local(control: &Control, length: usize) -> Option<Local> {
     }
 }
 
+/// Writes the control message that cuts what is sent into datagrams of `size` bytes (udp(7),
+/// UDP_SEGMENT); returns its length.
+fn write_segment(control: &mut Control, size: u16) -> usize {
+    let length = size_of::<u16>();
+    write_header(control, libc::SOL_UDP, libc::UDP_SEGMENT, length);
+    control.0[DATA..][..length].copy_from_slice(&size.to_ne_bytes());
+    (DATA + length).next_multiple_of(8)
+}
+
+/// Writes the head of a control message with `length` bytes of data.
+fn write_header(control: &mut Control, level: libc::c_int, kind: libc::c_int, length: usize) {
+    // SAFETY: the buffer is aligned and longer than a cmsghdr.
+    let header = unsafe { &mut *control.0.as_mut_ptr().cast::<libc::cmsghdr>() };
+    header.cmsg_level = level;
+    header.cmsg_type = kind;
+    header.cmsg_len = (DATA + length) as _;
+}
+
 /// Writes the control message that makes a datagram leave from `local`; returns its length.
 fn write_control(control: &mut Control, (ip, index): Local) -> usize {
     let (level, kind, length) = match ip {
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 12),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20),
     };
-    // SAFETY: the buffer is aligned and longer than a cmsghdr.
-    let header = unsafe { &mut *control.0.as_mut_ptr().cast::<libc::cmsghdr>() };
-    header.cmsg_level = level;
-    header.cmsg_type = kind;
-    header.cmsg_len = (DATA + length) as _;
+    write_header(control, level, kind, length);
     let data = &mut control.0[DATA..][..length];
     match ip {
         IpAddr::V4(ip) => {
@@ -200,9 +214,14 @@ fn write_control(control: &mut Control, (ip, index): Local) -> usize {
     (DATA + length).next_multiple_of(8)
 }
 
+/// Datagrams that the kernel cuts from one message at most (UDP_MAX_SEGMENTS of older kernels), and
+/// the most bytes of them.
+const SEGMENTS: usize = 64;
+const SEGMENTED: usize = 60_000;
+
 struct Queued {
     start: usize,
-    end: usize,
+    length: usize,
     to: Option<SocketAddr>,
     from: Option<Local>,
 }
@@ -212,6 +231,10 @@ struct Queued {
 pub(super) struct Sender {
     bytes: Vec<u8>,
     queued: Vec<Queued>,
+    /// The kernel would not cut datagrams from one message.
+    is_unsegmented: bool,
+    /// How many datagrams each message of a call holds.
+    runs: Vec<usize>,
     // What the call is given; kept for its memory alone.
     headers: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
@@ -229,12 +252,11 @@ impl Sender {
 
     /// Adds a datagram; `to` is absent on a connected socket.
     pub(super) fn push(&mut self, bytes: &[u8], to: Option<SocketAddr>, from: Option<Local>) {
-        let start = self.bytes.len();
+        let (start, length) = (self.bytes.len(), bytes.len());
         self.bytes.extend_from_slice(bytes);
-        let end = self.bytes.len();
         self.queued.push(Queued {
             start,
-            end,
+            length,
             to,
             from,
         });
@@ -245,14 +267,22 @@ impl Sender {
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut result = Ok(());
         let mut done = 0;
+        if !self.is_unsegmented && self.queued.iter().all(|queued| queued.to.is_none()) {
+            // Those of one length can go as one message.
+            self.queued.sort_unstable_by_key(|queued| queued.length);
+        }
         while done < self.queued.len() {
             match self.send_batch(socket, done) {
                 Ok(sent) => done += sent.max(1),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An older kernel, or IPsec on the way.
+                Err(error) if self.runs[0] > 1 && is_refusal_to_cut(&error) => {
+                    self.is_unsegmented = true;
+                }
                 Err(error) => {
                     result = result.and(Err(error));
-                    done += 1;
+                    done += self.runs[0];
                 }
             }
         }
@@ -261,32 +291,59 @@ impl Sender {
         result
     }
 
+    /// The number of datagrams from `first` on that go as one message: to one peer and of one
+    /// length.
+    fn run_at(&self, first: usize) -> usize {
+        let length = self.queued[first].length;
+        if self.is_unsegmented || self.queued[first].to.is_some() || length == 0 {
+            return 1;
+        }
+        let most = SEGMENTS.min(SEGMENTED / length);
+        let is_alike = |queued: &&Queued| queued.length == length;
+        let run = self.queued[first..].iter().take(most);
+        run.take_while(is_alike).count().max(1)
+    }
+
     fn send_batch(&mut self, socket: BorrowedFd<'_>, start: usize) -> io::Result<usize> {
-        let count = (self.queued.len() - start).min(BATCH);
+        self.runs.clear();
+        let mut next = start;
+        while next < self.queued.len() && self.runs.len() < BATCH {
+            let run = self.run_at(next);
+            self.runs.push(run);
+            next += run;
+        }
+        let count = self.runs.len();
         // SAFETY: all of these are C structures for which zeroes are a value.
         let (header, vector, name) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
         self.headers.resize(count, header);
-        self.vectors.resize(count, vector);
+        self.vectors.resize(next - start, vector);
         self.names.resize(count, name);
         self.controls.resize(count, Control([0; CONTROL]));
-        for (index, queued) in self.queued[start..][..count].iter().enumerate() {
-            self.vectors[index] = libc::iovec {
-                iov_base: self.bytes[queued.start..].as_mut_ptr().cast(),
-                iov_len: queued.end - queued.start,
-            };
+        for (vector, queued) in self.vectors.iter_mut().zip(&self.queued[start..]) {
+            vector.iov_base = self.bytes[queued.start..].as_mut_ptr().cast();
+            vector.iov_len = queued.length;
+        }
+        let mut first = 0;
+        for (index, run) in self.runs.iter().enumerate() {
+            let queued = &self.queued[start + first];
             let header = &mut self.headers[index].msg_hdr;
-            header.msg_iov = ptr::from_mut(&mut self.vectors[index]);
-            header.msg_iovlen = 1;
+            header.msg_iov = ptr::from_mut(&mut self.vectors[first]);
+            header.msg_iovlen = *run as _;
+            first += run;
             (header.msg_name, header.msg_namelen) = (ptr::null_mut(), 0);
             (header.msg_control, header.msg_controllen) = (ptr::null_mut(), 0);
             if let Some(to) = queued.to {
                 header.msg_namelen = write_name(&mut self.names[index], to);
                 header.msg_name = ptr::from_mut(&mut self.names[index]).cast();
             }
-            if let Some(from) = queued.from {
-                header.msg_controllen = write_control(&mut self.controls[index], from) as _;
-                header.msg_control = self.controls[index].0.as_mut_ptr().cast();
-            }
+            let control = &mut self.controls[index];
+            let control_length = match queued.from {
+                Some(from) => write_control(control, from),
+                None if *run > 1 => write_segment(control, queued.length as u16),
+                None => continue,
+            };
+            header.msg_controllen = control_length as _;
+            header.msg_control = control.0.as_mut_ptr().cast();
         }
         // musl's sendmmsg() makes a sendmsg(2) of each message, lest the padding in the headers,
         // which to the kernel is half of a length, is not zero; here it is.
@@ -301,8 +358,16 @@ impl Sender {
                 libc::MSG_DONTWAIT,
             )
         };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.runs[..sent].iter().sum())
     }
+}
+
+fn is_refusal_to_cut(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP)
+    )
 }
 
 /// Writes a socket address; a sockaddr_in6 has room for both families. Returns its length.
@@ -322,6 +387,47 @@ fn write_name(name: &mut libc::sockaddr_in6, address: SocketAddr) -> libc::sockl
             name.sin6_addr.s6_addr = address.ip().octets();
             name.sin6_scope_id = address.scope_id();
             size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn datagrams_of_many_lengths_arrive_as_they_were() {
+        for is_unsegmented in [false, true] {
+            let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(receiver.local_addr().unwrap()).unwrap();
+            let mut sender = Sender {
+                is_unsegmented,
+                ..Sender::default()
+            };
+            let lengths = [40, 40, 40, 41, 12, 40, 900, 900, 1, 1, 40];
+            let datagrams: Vec<Vec<u8>> = (0_u8..)
+                .zip(lengths)
+                .map(|(number, length)| vec![number; length])
+                .collect();
+            for datagram in &datagrams {
+                sender.push(datagram, None, None);
+            }
+            sender.flush(socket.as_fd()).unwrap();
+            assert_eq!(sender.is_unsegmented, is_unsegmented, "loopback can cut");
+            assert!(sender.is_empty());
+            let mut received: Vec<Vec<u8>> = (0..datagrams.len())
+                .map(|_| {
+                    let mut buffer = [0; 2000];
+                    let length = receiver.recv(&mut buffer).unwrap();
+                    buffer[..length].to_vec()
+                })
+                .collect();
+            received.sort();
+            assert_eq!(received, datagrams);
         }
     }
 }
