@@ -34,6 +34,16 @@ bench-dns: static
 	@scripts/peers.sh coredns
 	@netns-tests/bench/dns.sh
 
+#: make bench-tunnel  the static binary's tunnel beside wireguard-go's and boringtun's (root, iperf3, jq)
+bench-tunnel: static
+	@scripts/peers.sh wireguard-go boringtun-cli
+	@netns-tests/bench/tunnel.sh $(ARGS)
+
+#: make wireguard-go-suite  wireguard-go's own test script against `seedwire device` (root, iperf3, ncat)
+wireguard-go-suite: static
+	@scripts/need.sh go "wireguard-go's tests"
+	@netns-tests/wireguard-go-suite.sh
+
 #: make static    the static binary for releases and images
 static: rust
 	@scripts/static.sh

@@ -2,11 +2,14 @@
 # One tunnel between two namespaces, both ends by the same program, one program after the other:
 # how fast it is, what it costs, and how that compares to the first program.
 #
-#   netns-tests/bench/tunnel.sh [-n SECONDS] [-r ROUNDS] PROGRAM...
+#   netns-tests/bench/tunnel.sh [-n SECONDS] [-r ROUNDS] [PROGRAM...]
 #
-# PROGRAM is a command that is called with `-f IFNAME` and makes a WireGuard device for wg(8).
-# Needs root, wg, iperf3, ping, jq and ip. Rounds are interleaved; each figure is the median.
+# PROGRAM is a command that is called with `-f IFNAME` and makes a WireGuard device for wg(8);
+# without any: wireguard-go and boringtun-cli as scripts/peers.sh built them, and the static
+# seedwire. Needs root, wg, iperf3, ping, jq and ip. Rounds are interleaved; each figure is the
+# median. All share the machine, so only the ratios of one run mean something.
 set -euo pipefail
+umask 077
 
 seconds=5 rounds=3
 while getopts n:r: option; do
@@ -17,9 +20,13 @@ while getopts n:r: option; do
     esac
 done
 shift $((OPTIND - 1))
-[ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 64; }
+if [ $# = 0 ]; then
+    root=$(cd "$(dirname "$0")/../.." && pwd)
+    bin=${SEEDWIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seedwire}/bin
+    seedwire=${CARGO_TARGET_DIR:-$root/target}/$(uname -m)-unknown-linux-musl/release/seedwire
+    set -- "$bin/wireguard-go" "$bin/boringtun-cli --disable-drop-privileges" "$seedwire device"
+fi
 
-# Names of its own in a network, mount and process namespace of its own: nothing is left behind.
 if [ "${BENCH_INSIDE:-}" != yes ]; then
     export BENCH_INSIDE=yes
     exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" -n "$seconds" -r "$rounds" "$@"

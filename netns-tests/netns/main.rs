@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     case!(tunnel::is_called_by_wireguard_go_over_ipv6),
     case!(tunnel::a_peer_with_another_preshared_key_is_refused),
     case!(tunnel::two_seedwires_carry_data),
+    case!(tunnel::datagrams_in_a_row_arrive_as_they_were),
     case!(tunnel::a_connection_outlives_a_restart_of_either_end),
     case!(tunnel::the_hub_follows_a_node_that_moves),
     case!(tunnel::a_packet_from_a_wrong_inner_address_is_dropped),

@@ -41,6 +41,38 @@ pub fn two_seedwires_carry_data() {
     hub.stop();
 }
 
+pub fn datagrams_in_a_row_arrive_as_they_were() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let _node = Seedwire::start_ready(&world.node, &world.node_config());
+    for (any, address) in [
+        ("0.0.0.0:0", "10.240.16.10:3100"),
+        ("[::]:0", "[fd24:16::10]:3100"),
+    ] {
+        let seed = world.seed.udp(address);
+        let node = world.node.udp(any);
+        node.connect(address).expect("a route");
+        node.send(b"who am I").expect("a route");
+        let mut buffer = [0; 2048];
+        let timeout = Some(Duration::from_secs(10));
+        seed.set_read_timeout(timeout).expect("a timeout");
+        node.set_read_timeout(timeout).expect("a timeout");
+        let (_, from) = seed.recv_from(&mut buffer).expect("a datagram");
+        seed.connect(from).expect("a route");
+        for (sender, receiver) in [(&node, &seed), (&seed, &node)].repeat(20) {
+            // Few enough for any socket's buffer; the last is shorter, as merged ones may end.
+            let datagram = |n: u8| vec![n; if n == 39 { 700 } else { 1200 }];
+            (0..40).for_each(|n| {
+                sender.send(&datagram(n)).expect("a route");
+            });
+            for n in 0..40 {
+                let length = receiver.recv(&mut buffer).expect("a datagram");
+                assert!(buffer[..length] == datagram(n), "datagram {n}");
+            }
+        }
+    }
+}
+
 pub fn a_connection_outlives_a_restart_of_either_end() {
     let world = World::new();
     let mut hub = Seedwire::start_ready(&world.hub, &world.hub_config());
