@@ -107,6 +107,7 @@ const CASES: &[Case] = &[
     case!(ports::a_port_leads_to_a_name_in_the_seed),
     case!(mtu::the_mtu_comes_from_the_path),
     case!(mtu::packets_are_padded_up_to_the_mtu_of_now),
+    case!(mtu::data_passes_where_the_path_is_narrower_than_the_tunnel),
     case!(mtu::the_mss_is_clamped_on_both_ends),
     case!(netstate::a_step_that_the_kernel_refuses_takes_all_back),
     case!(netstate::what_was_applied_is_seen_and_cleared_by_another_process),

@@ -56,6 +56,23 @@ pub fn packets_are_padded_up_to_the_mtu_of_now() {
     });
 }
 
+pub fn data_passes_where_the_path_is_narrower_than_the_tunnel() {
+    let world = World::new();
+    let mut configs = [world.hub_config(), world.node_config()];
+    for config in &mut configs {
+        config["tunnel"]["mtu"] = 1420.into();
+    }
+    let _hub = Seedwire::start_ready(&world.hub, &configs[0]);
+    let _node = Seedwire::start_ready(&world.node, &configs[1]);
+    serve_tcp(&world.seed, "10.240.16.10:3100");
+    let mut client = Client::connect(&world.node, "10.240.16.10:3100").expect("a connection");
+    client.exchange(2_000_000).expect("data comes back");
+    world.node.run("ip link set uplink mtu 1300");
+    world.hub.run("ip link set uplink mtu 1300");
+    // The kernel refuses to cut such datagrams in one send; sent one by one they are fragmented.
+    client.exchange(2_000_000).expect("data comes back");
+}
+
 /// Counts the SYNs, and the answers to them, that come in with this MSS.
 fn count_mss(host: &Host, mss: u32) {
     host.nft(&format!(

@@ -80,11 +80,16 @@ impl Udp {
             (None, Some(socket)) => port_of(socket)?,
             _ => port,
         };
+        // Kernels that don't know the option would send all in one datagram.
+        let gso = [&v4, &v6]
+            .into_iter()
+            .flatten()
+            .all(|socket| set_option(socket, libc::IPPROTO_UDP, libc::UDP_SEGMENT, 0).is_ok());
         Ok(Self {
             v4,
             v6,
             port,
-            gso: AtomicBool::new(true),
+            gso: AtomicBool::new(gso),
         })
     }
 
@@ -117,24 +122,21 @@ impl Udp {
         };
         let fd = socket.as_raw_fd();
         if payload.len() > segment && self.gso.load(Ordering::Relaxed) {
-            match send_message(fd, to, payload, segment) {
-                Err(error) if gso_refused(&error, to) => self.gso.store(false, Ordering::Relaxed),
-                done => return done,
+            let sent = send_message(fd, to, payload, segment);
+            match sent.as_ref().map_err(io::Error::raw_os_error) {
+                // The device on the way can't do checksums, and never will.
+                Err(Some(libc::EIO)) => self.gso.store(false, Ordering::Relaxed),
+                // A segment is longer than the path's MTU now; alone it is sent in fragments.
+                // EINVAL is that too, before Linux 6.13, and a source that is gone, which the
+                // first datagram alone will tell.
+                Err(Some(libc::EMSGSIZE | libc::EINVAL)) => {}
+                _ => return sent,
             }
         }
         for datagram in payload.chunks(segment.max(1)) {
             send_message(fd, to, datagram, 0)?;
         }
         Ok(())
-    }
-}
-
-/// EIO: the device can't do checksums; EINVAL: no such option, but also a source that is gone.
-fn gso_refused(error: &io::Error, to: &Place) -> bool {
-    match error.raw_os_error() {
-        Some(libc::EIO | libc::ENOPROTOOPT) => true,
-        Some(libc::EINVAL) => to.source.is_none(),
-        _ => false,
     }
 }
 
