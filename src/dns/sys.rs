@@ -267,9 +267,10 @@ impl Sender {
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut result = Ok(());
         let mut done = 0;
-        if !self.is_unsegmented && self.queued.iter().all(|queued| queued.to.is_none()) {
-            // Those of one length can go as one message.
-            self.queued.sort_unstable_by_key(|queued| queued.length);
+        if !self.is_unsegmented {
+            // Those to one peer and of one length can go as one message.
+            self.queued
+                .sort_unstable_by_key(|queued| (queued.to, queued.length));
         }
         while done < self.queued.len() {
             match self.send_batch(socket, done) {
@@ -294,12 +295,14 @@ impl Sender {
     /// The number of datagrams from `first` on that go as one message: to one peer and of one
     /// length.
     fn run_at(&self, first: usize) -> usize {
-        let length = self.queued[first].length;
-        if self.is_unsegmented || self.queued[first].to.is_some() || length == 0 {
+        let queued = &self.queued[first];
+        if self.is_unsegmented || queued.from.is_some() || queued.length == 0 {
             return 1;
         }
-        let most = SEGMENTS.min(SEGMENTED / length);
-        let is_alike = |queued: &&Queued| queued.length == length;
+        let most = SEGMENTS.min(SEGMENTED / queued.length);
+        let is_alike = |other: &&Queued| {
+            other.to == queued.to && other.length == queued.length && other.from.is_none()
+        };
         let run = self.queued[first..].iter().take(most);
         run.take_while(is_alike).count().max(1)
     }

@@ -11,6 +11,7 @@ use crate::types::DnsName;
 
 use super::flight::LastWord;
 use super::forwarder::{Change, Effects};
+use super::ids::IdMap;
 use super::message::{self, wire_name};
 use super::status::{UpstreamStatus, ZoneStatus};
 use super::upstream::{Failure, Upstream};
@@ -106,7 +107,7 @@ impl Group {
     pub(super) fn choose<E: Effects>(
         &self,
         asked: &[u32],
-        upstreams: &mut HashMap<u32, Upstream>,
+        upstreams: &mut IdMap<u32, Upstream>,
         now: Instant,
         effects: &E,
     ) -> Choice {
@@ -196,7 +197,7 @@ impl Group {
         probe.result = Some(Err(reason));
     }
 
-    fn status(&self, upstreams: &HashMap<u32, Upstream>) -> Vec<UpstreamStatus> {
+    fn status(&self, upstreams: &IdMap<u32, Upstream>) -> Vec<UpstreamStatus> {
         let members = self.members.iter().filter_map(|id| upstreams.get(id));
         members
             .map(|upstream| UpstreamStatus {
@@ -253,7 +254,7 @@ impl Groups {
     pub(super) fn renewed(
         &self,
         settings: &Settings,
-        upstreams: &mut HashMap<u32, Upstream>,
+        upstreams: &mut IdMap<u32, Upstream>,
         now: Instant,
     ) -> Self {
         let mut renewed = Self {
@@ -282,7 +283,7 @@ impl Groups {
         renewed: &mut Self,
         zone: Option<&DnsName>,
         addresses: &[SocketAddr],
-        upstreams: &mut HashMap<u32, Upstream>,
+        upstreams: &mut IdMap<u32, Upstream>,
     ) {
         let mut fresh_id = || {
             renewed.next_id += 1;
@@ -340,7 +341,7 @@ impl Groups {
     /// The groups that are to be asked now whether they answer, and with which question.
     pub(super) fn due_probes<E: Effects>(
         &mut self,
-        upstreams: &HashMap<u32, Upstream>,
+        upstreams: &IdMap<u32, Upstream>,
         now: Instant,
         effects: &mut E,
     ) -> Vec<(u32, Arc<[u8]>)> {
@@ -378,7 +379,7 @@ impl Groups {
         due
     }
 
-    pub(super) fn zone_status(&self, upstreams: &HashMap<u32, Upstream>) -> Vec<ZoneStatus> {
+    pub(super) fn zone_status(&self, upstreams: &IdMap<u32, Upstream>) -> Vec<ZoneStatus> {
         let zones = self
             .list
             .iter()
@@ -398,7 +399,7 @@ impl Groups {
 
     pub(super) fn general_status(
         &self,
-        upstreams: &HashMap<u32, Upstream>,
+        upstreams: &IdMap<u32, Upstream>,
     ) -> Option<Vec<UpstreamStatus>> {
         Some(self.list.get(self.general?)?.status(upstreams))
     }

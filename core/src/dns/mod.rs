@@ -10,6 +10,7 @@ mod counts;
 mod flight;
 mod forwarder;
 mod group;
+mod ids;
 mod lookup;
 mod message;
 mod resolv_conf;

@@ -19,6 +19,7 @@ use crate::dns::cache::Cache;
 use crate::dns::counts::Counts;
 use crate::dns::flight::{Exchange, Flight};
 use crate::dns::group::{Groups, Settings};
+use crate::dns::ids::IdMap;
 use crate::dns::status::{CacheStatus, ForwarderStatus};
 use crate::dns::upstream::{Failure, Upstream};
 use crate::tunnel::PathState;
@@ -105,11 +106,11 @@ enum Timer {
 /// A DNS forwarder without input and output, for clients of type `C`.
 pub struct Forwarder<C> {
     groups: Groups,
-    upstreams: HashMap<u32, Upstream>,
+    upstreams: IdMap<u32, Upstream>,
     cache: Cache,
-    flights: HashMap<u64, Flight<C>>,
+    flights: IdMap<u64, Flight<C>>,
     joinable: HashMap<Arc<[u8]>, u64>,
-    exchanges: HashMap<(u32, u16), Exchange>,
+    exchanges: IdMap<(u32, u16), Exchange>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     next_flight: u64,
     next_exchange: u64,
@@ -128,11 +129,11 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     pub fn new(cache: Bounds) -> Self {
         Self {
             groups: Groups::default(),
-            upstreams: HashMap::new(),
+            upstreams: IdMap::default(),
             cache: Cache::new(cache),
-            flights: HashMap::new(),
+            flights: IdMap::default(),
             joinable: HashMap::new(),
-            exchanges: HashMap::new(),
+            exchanges: IdMap::default(),
             timers: BinaryHeap::new(),
             next_flight: 0,
             next_exchange: 0,
