@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(1);
 /// Datagrams in a window from which a rest is worth it: below, it would gather too few to pay for
 /// itself and only make clients wait.
-const MANY: u32 = 64;
+const MANY: u32 = 100;
 /// How long datagrams are left to gather.
-const REST: Duration = Duration::from_micros(50);
+const REST: Duration = Duration::from_micros(100);
 /// Datagrams in one round from which they gather enough without a rest.
 const ENOUGH: u32 = 32;
 
@@ -63,9 +63,9 @@ mod tests {
         let micros = Duration::from_micros;
         // 20,000 a second, one at a time.
         assert_eq!(rests(&mut pace, start, 1000, micros(50), 1), 0);
-        // 100,000 a second: as soon as a window has shown it.
+        // 200,000 a second: as soon as a window has shown it.
         let start = start + micros(50_000);
-        assert!(rests(&mut pace, start, 1000, micros(20), 2) > 900);
+        assert!(rests(&mut pace, start, 1000, micros(20), 4) > 900);
         // So many that they gather by themselves.
         let start = start + micros(20_000);
         assert_eq!(rests(&mut pace, start, 100, micros(200), 32), 0);

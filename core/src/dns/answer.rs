@@ -109,10 +109,9 @@ impl Answer {
     }
 
     /// The answer as it may be kept: it is no longer an authority's.
-    pub(super) fn to_cached(&self) -> Self {
-        let mut cached = self.clone();
-        cached.wire[2] &= !((AA >> 8) as u8);
-        cached
+    pub(super) fn into_cached(mut self) -> Self {
+        self.wire[2] &= !((AA >> 8) as u8);
+        self
     }
 
     /// The length of the whole message in bytes.

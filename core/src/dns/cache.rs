@@ -74,14 +74,14 @@ impl Cache {
 
     /// Keeps `answer` as long as it allows and the bounds do; one that may not be kept takes
     /// nothing away.
-    pub(super) fn put(&mut self, key: &Arc<[u8]>, answer: &Answer, now: Instant) {
+    pub(super) fn put(&mut self, key: &Arc<[u8]>, answer: Answer, now: Instant) {
         let longest = if answer.is_negative {
             self.bounds.max_negative_ttl.min(self.bounds.max_ttl)
         } else {
             self.bounds.max_ttl
         };
         let lifetime = Duration::from_secs(u64::from(answer.lifetime)).min(longest);
-        let size = size_of(key, answer);
+        let size = size_of(key, &answer);
         if lifetime.is_zero() || self.bounds.max_entries == 0 || !self.fits(size) {
             return;
         }
@@ -96,7 +96,7 @@ impl Cache {
         self.index.insert(Arc::clone(key), self.slots.len() as u32);
         self.slots.push(Slot {
             key: Arc::clone(key),
-            answer: answer.to_cached(),
+            answer: answer.into_cached(),
             stored: now,
             expires: now + lifetime,
             used: false,

@@ -678,7 +678,7 @@ proptest! {
             let key: Arc<[u8]> = Arc::from([name]);
             if is_put {
                 let answer = Answer::parse(&answer(&query, ttl, 0), &query).unwrap();
-                cache.put(&key, &answer, now);
+                cache.put(&key, answer, now);
                 if ttl > 0 {
                     model.insert(name, (now, ttl));
                 }
@@ -702,7 +702,7 @@ proptest! {
         for name in &names {
             let query = question(0, &format!("n{name}.example"));
             let answer = Answer::parse(&answer(&query, 9, 0), &query).unwrap();
-            cache.put(&Arc::from([*name]), &answer, now);
+            cache.put(&Arc::from([*name]), answer, now);
         }
         for name in &names {
             let later = now + Duration::from_millis(8999);

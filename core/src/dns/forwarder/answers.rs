@@ -84,7 +84,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             return;
         };
         match (parsed, failure) {
-            (Ok(answer), None) => self.finish(flight, &answer, now, effects),
+            (Ok(answer), None) => self.finish(flight, answer, now, effects),
             (Err(_), None) => self.ask_over_tcp(flight, upstream_id, now, effects),
             (parsed, Some(failure)) => {
                 self.remember(flight, failure);

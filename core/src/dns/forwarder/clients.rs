@@ -111,20 +111,20 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     pub(super) fn finish<E: Effects<Client = C>>(
         &mut self,
         id: u64,
-        answer: &Answer,
+        answer: Answer,
         now: Instant,
         effects: &mut E,
     ) {
         let Some(flight) = self.end(id) else {
             return;
         };
-        if let Some(key) = &flight.key {
-            self.cache.put(key, answer, now);
-        }
         if let Some(group) = self.groups.get_mut(flight.group) {
             group.answered(flight.is_probe, now, effects);
         }
-        self.pass_on(&flight, answer, effects);
+        self.pass_on(&flight, &answer, effects);
+        if let Some(key) = &flight.key {
+            self.cache.put(key, answer, now);
+        }
     }
 
     /// Sends an upstream's answer to all who wait.
