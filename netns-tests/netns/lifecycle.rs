@@ -71,6 +71,40 @@ pub fn a_bad_configuration_touches_nothing() {
     );
 }
 
+pub fn down_needs_no_more_than_the_interface() {
+    let world = World::new();
+    let before = State::of(&world.node);
+    let mut config = world.node_config();
+    // With a peer that nobody answers for, `down` has routes and a table to remove.
+    let mut node = Seedwire::start(&world.node, &config);
+    wait_until("the routes to be there", || {
+        world.node.run("ip route").contains("dev seed0")
+    });
+    node.kill_hard();
+    config["tunnel"]["privateKeyFile"] = json!("/run/no/such.key");
+    config["network"]["routes"] = json!("none");
+    node.write_config(&config);
+    let down = node.command("down");
+    let error = String::from_utf8_lossy(&down.stderr).into_owned();
+    assert!(down.status.success(), "{error}");
+    assert!(error.contains("/run/no/such.key"), "{error}");
+    assert_unchanged("after down", &before, &State::of(&world.node));
+}
+
+pub fn a_peer_that_goes_down_is_the_last_error() {
+    let world = World::new();
+    let mut hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    let mut config = world.node_config();
+    config["tunnel"]["peers"][0]["keepalive"] = json!("1s");
+    let node = Seedwire::start_ready(&world.node, &config);
+    assert_eq!(node.status()["lastError"], Value::Null);
+    hub.kill_hard();
+    wait_until("the peer to be the last error", || {
+        let error = node.status()["lastError"]["text"].to_string();
+        error.contains("is down")
+    });
+}
+
 pub fn an_address_in_use_undoes_what_was_done() {
     let names = Names::new();
     let host = &names.world.node;

@@ -86,6 +86,8 @@ const CASES: &[Case] = &[
     case!(lifecycle::a_second_run_names_the_holder),
     case!(lifecycle::a_second_run_in_another_pid_namespace_says_so),
     case!(lifecycle::a_bad_configuration_touches_nothing),
+    case!(lifecycle::down_needs_no_more_than_the_interface),
+    case!(lifecycle::a_peer_that_goes_down_is_the_last_error),
     case!(lifecycle::an_address_in_use_undoes_what_was_done),
     case!(lifecycle::sigterm_ends_it_clean_with_clients_connected),
     case!(lifecycle::sigint_ends_it_clean_with_clients_connected),

@@ -299,6 +299,7 @@ impl Instance {
         if let Some(relays) = &self.relays {
             self.state.set_ports(relays.status().await);
         }
+        self.state.note_troubles();
     }
 
     /// Waits until something happens by itself. Nothing is lost when the future is dropped.

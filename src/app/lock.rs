@@ -51,6 +51,45 @@ pub enum Holder {
     Unknown,
 }
 
+/// The process is being torn down (`PF_EXITING`, include/linux/sched.h).
+const PF_EXITING: u32 = 0x4;
+/// The bit of SIGKILL in a set of signals, as /proc/PID/status writes it.
+const SIGKILL_BIT: u64 = 1 << 8;
+
+impl Holder {
+    /// Whether it is a process that is going to end without doing anything more.
+    fn is_ending(self) -> bool {
+        let Self::Process(pid) = self else {
+            return false;
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        is_exiting(&stat) || is_killed(&status)
+    }
+}
+
+/// By field 9 of /proc/PID/stat, proc_pid_stat(5), which is the seventh after the name.
+fn is_exiting(stat: &str) -> bool {
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let flags = fields.split_whitespace().nth(6);
+    flags
+        .and_then(|flags| flags.parse::<u32>().ok())
+        .is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
+fn is_killed(status: &str) -> bool {
+    let pending = |line: &str| {
+        let set = line
+            .strip_prefix("SigPnd:")
+            .or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(set.trim(), 16).ok()
+    };
+    status
+        .lines()
+        .filter_map(pending)
+        .any(|set| set & SIGKILL_BIT != 0)
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,6 +117,8 @@ impl Lock {
                 Err(error) => return Err(failed(error)),
             }
             match holder(&name) {
+                // Killed, and not quite gone.
+                Ok(holder) if holder.is_ending() => sleep(PAUSE),
                 Ok(holder) => {
                     return Err(LockError::Held {
                         interface: interface.clone(),
@@ -109,4 +150,23 @@ fn holder(name: &str) -> io::Result<Holder> {
         0 => Holder::OtherPidNamespace,
         pid => Holder::Process(pid),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_ending_is_known_by_its_flags_or_a_pending_kill() {
+        assert!(is_exiting("7 (a) b) R 1 7 7 0 -1 4194308 0 0"));
+        assert!(!is_exiting("7 (a) b) R 1 7 7 0 -1 4194304 0 0"));
+        assert!(is_killed(
+            "SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"
+        ));
+        assert!(!is_killed(
+            "SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n"
+        ));
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!Holder::Process(own).is_ending());
+    }
 }

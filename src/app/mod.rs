@@ -14,6 +14,6 @@ mod resolvers;
 mod scope;
 mod state;
 
-pub use down::down;
+pub use down::{Removed, down};
 pub use lifecycle::run;
 pub use plan::plan;

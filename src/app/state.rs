@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use seedwire_core::config::{Topic, Warning};
-use seedwire_core::dns::{ForwarderStatus, UpstreamStatus};
+use seedwire_core::dns::ForwarderStatus;
 
 use super::facts::Mtu;
 use crate::control::Source;
 use crate::control::snapshot::{
-    Cache, ConfigState, Dns, Instance, LastError, Port, Reason, ReasonKind, Snapshot, Step, Tunnel,
-    Upstream, Zone,
+    ConfigState, Dns, Instance, LastError, Port, Reason, ReasonKind, Snapshot, Step, Tunnel,
 };
 use crate::ports::RelayStatus;
 use crate::tunnel::DeviceHandle;
@@ -32,6 +31,8 @@ struct Known {
     ports: Vec<Port>,
     conditions: Vec<Reason>,
     last_error: Option<LastError>,
+    /// What was wrong with peers and zones when last looked at; `None` before that.
+    troubles: Option<Vec<String>>,
 }
 
 impl State {
@@ -65,6 +66,7 @@ impl State {
                 ports: Vec::new(),
                 conditions: vec![Reason::new(ReasonKind::Starting, "starting")],
                 last_error: None,
+                troubles: None,
             }),
         })
     }
@@ -95,7 +97,7 @@ impl State {
     }
 
     pub(super) fn set_dns(&self, status: Option<ForwarderStatus>) {
-        self.known().dns = status.map(dns);
+        self.known().dns = status.as_ref().map(Dns::from);
     }
 
     pub(super) fn set_ports(&self, status: Vec<RelayStatus>) {
@@ -111,6 +113,27 @@ impl State {
     pub(super) fn failed(&self, text: String) {
         let at = SystemTime::now().into();
         self.known().last_error = Some(LastError { at, text });
+    }
+
+    /// Remembers what has become wrong with a peer or a zone since the last call, for status. What
+    /// is not there yet at the first call has not failed.
+    pub(super) fn note_troubles(&self) {
+        let is_seen = |reason: &Reason| matches!(reason.kind, ReasonKind::Peer | ReasonKind::Zone);
+        let reasons = self.snapshot().reasons();
+        let texts = reasons
+            .into_iter()
+            .filter(is_seen)
+            .map(|reason| reason.text);
+        let troubles: Vec<String> = texts.collect();
+        let mut known = self.known();
+        if let Some(before) = &known.troubles
+            && let Some(new) = troubles.iter().find(|text| !before.contains(text))
+        {
+            let at = SystemTime::now().into();
+            let text = new.clone();
+            known.last_error = Some(LastError { at, text });
+        }
+        known.troubles = Some(troubles);
     }
 
     /// The configuration of the start is in force.
@@ -174,58 +197,6 @@ impl Source for State {
             conditions,
             last_error: known.last_error.clone(),
         }
-    }
-}
-
-fn dns(status: ForwarderStatus) -> Dns {
-    let counters = status.counters;
-    let cache = status.cache;
-    let queries = [
-        ("udp", counters.udp_queries),
-        ("tcp", counters.tcp_queries),
-        ("own", counters.own_queries),
-    ];
-    let responses = counters.responses.into_iter();
-    Dns {
-        listen: status.listen,
-        zones: status
-            .zones
-            .into_iter()
-            .map(|zone| Zone {
-                zone: zone.zone.to_string(),
-                not_ready: zone.not_ready,
-                upstreams: zone.upstreams.into_iter().map(upstream).collect(),
-            })
-            .collect(),
-        upstreams: status
-            .upstreams
-            .map(|list| list.into_iter().map(upstream).collect()),
-        cache: Cache {
-            entries: cache.entries as u64,
-            bytes: cache.bytes as u64,
-            hits: cache.hits,
-            misses: cache.misses,
-            evictions: cache.evictions,
-        },
-        queries: queries.map(|(word, n)| (word.to_owned(), n)).into(),
-        responses: responses
-            .map(|(word, count)| (word.to_owned(), count))
-            .collect(),
-        coalesced: counters.coalesced,
-        hedged: counters.hedged,
-        truncated: counters.truncated,
-        ignored: counters.ignored,
-    }
-}
-
-fn upstream(status: UpstreamStatus) -> Upstream {
-    Upstream {
-        address: status.address,
-        up: status.up,
-        last_error: status.last_error,
-        queries: status.queries,
-        failures: status.failures,
-        latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
     }
 }
 

@@ -28,7 +28,7 @@ fn readers_of_a_configuration() -> Vec<&'static str> {
 }
 
 #[test]
-fn a_key_in_the_configuration_stops_every_command_and_is_never_printed() {
+fn a_key_in_the_configuration_stops_all_but_down_and_is_never_printed() {
     let folder = Folder::new("inline-keys");
     let configurations = [
         configuration(&format!("privateKey: {PRIVATE_KEY}"), ""),
@@ -50,7 +50,10 @@ fn a_key_in_the_configuration_stops_every_command_and_is_never_printed() {
             let mut line = seedwire();
             line.env("KEY", PRIVATE_KEY).env("RUST_LOG", "trace");
             let output = output(line.args([command, "-c", &file]), b"");
-            assert_eq!(output.status.code(), Some(78), "{command}");
+            // It only needs the interface's name, and privileges that a test may lack.
+            if *command != "down" {
+                assert_eq!(output.status.code(), Some(78), "{command}");
+            }
             assert_silent(&(stdout(&output) + &stderr(&output)));
         }
     }

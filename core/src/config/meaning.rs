@@ -1,13 +1,12 @@
 //! What a configuration as written means. `None` is for what the reader has already rejected.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::leaf::Period;
 use super::model::{
     Backend, Cache, Config, Control, Dnat, Dns, Log, LogFormat, LogLevel, Network, Peer, PortRelay,
-    Route, Routes, Tunnel, Zone,
+    Route, Routes, Tunnel, Zone, default_socket,
 };
 use super::read::At;
 use super::written::{self, List};
@@ -178,7 +177,7 @@ fn cache(cache: Option<written::Cache>) -> Cache {
 fn control(control: Option<written::Control>, interface: Option<&InterfaceName>) -> Control {
     let default = Control {
         http: Some(HTTP),
-        socket: interface.map(|name| PathBuf::from(format!("/run/seedwire/{name}.sock"))),
+        socket: interface.map(default_socket),
         startup_wait: Some(Duration::from_secs(60)),
     };
     let Some(control) = control else {

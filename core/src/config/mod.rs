@@ -23,10 +23,12 @@ mod yaml;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::types::InterfaceName;
 pub use model::*;
 use read::{Place, Reader, Written};
 pub use report::{Position, Problem, Topic, Warning};
 pub use surroundings::{FileAccess, FileContent, Surroundings, Unreadable};
+use yaml::{Node, Value};
 
 /// A configuration without errors.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Rejected {
     pub problems: Vec<Problem>,
     /// The files that it names, as far as they could be found out.
     pub files: Vec<PathBuf>,
+    /// `tunnel.interface`, where that much is right: it is all that `down` needs.
+    pub interface: Option<InterfaceName>,
 }
 
 impl fmt::Display for Rejected {
@@ -72,6 +76,7 @@ pub fn parse(text: &[u8], file: &str, surroundings: &dyn Surroundings) -> Result
             expected,
         }],
         files: Vec::new(),
+        interface: None,
     };
     let text = std::str::from_utf8(text).map_err(|error| {
         alone(
@@ -82,25 +87,29 @@ pub fn parse(text: &[u8], file: &str, surroundings: &dyn Surroundings) -> Result
     let root = yaml::parse(text)
         .map_err(|error| alone(error.at, format!("expected YAML: {}", error.reason)))?
         .ok_or_else(|| alone(Position::default(), NOTHING_TO_DO.to_owned()))?;
-    let mut reader = Reader {
-        surroundings,
-        file,
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        files: Vec::new(),
-        readable: Vec::new(),
-    };
-    let place = Place {
-        at: root.at,
-        path: String::new(),
-        found: String::new(),
-    };
+    let mut reader = Reader::new(surroundings, file);
+    let place = Place::of_file(root.at);
     let written = written::Root::read(&root, &place, &mut reader);
     let config = written.and_then(|written| {
         check::all(&written, &place, &mut reader);
         meaning::of(written)
     });
-    finish(config, reader)
+    finish(config, reader).map_err(|rejected| Rejected {
+        interface: interface_in(&root, surroundings),
+        ..rejected
+    })
+}
+
+/// The interface of the tunnel, whatever else is wrong.
+fn interface_in(root: &Node, surroundings: &dyn Surroundings) -> Option<InterfaceName> {
+    let Value::Scalar(raw) = &root.entry("tunnel")?.entry("interface")?.value else {
+        return None;
+    };
+    let mut reader = Reader::new(surroundings, "");
+    let text = reader.expand(raw, &Place::of_file(root.at))?;
+    let interface: Option<InterfaceName> = text.parse().ok();
+    // What is called lo there is never a tunnel of ours.
+    interface.filter(|interface| interface.as_str() != "lo")
 }
 
 const NOTHING_TO_DO: &str = "expected at least one of tunnel, ports, dns";
@@ -123,6 +132,7 @@ fn finish(config: Option<Config>, reader: Reader<'_>) -> Result<Parsed, Rejected
         _ => Err(Rejected {
             problems: errors,
             files,
+            interface: None,
         }),
     }
 }

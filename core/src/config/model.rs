@@ -203,6 +203,11 @@ pub struct Control {
     pub startup_wait: Option<Duration>,
 }
 
+/// The Unix socket of status where the configuration names none.
+pub fn default_socket(interface: &InterfaceName) -> PathBuf {
+    PathBuf::from(format!("/run/seedwire/{interface}.sock"))
+}
+
 /// What is logged, to standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {

@@ -18,6 +18,17 @@ pub(super) struct Place {
     pub(super) found: String,
 }
 
+impl Place {
+    /// The whole file, which starts there.
+    pub(super) fn of_file(at: Position) -> Self {
+        Self {
+            at,
+            path: String::new(),
+            found: String::new(),
+        }
+    }
+}
+
 /// A value as written, and where.
 #[derive(Debug)]
 pub(super) struct At<T> {
@@ -97,6 +108,19 @@ pub(super) struct Reader<'a> {
     pub(super) files: Vec<PathBuf>,
     /// The values that name a secret's file which others may read, and what is wrong.
     pub(super) readable: Vec<(Place, String)>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(surroundings: &'a dyn Surroundings, file: &'a str) -> Self {
+        Self {
+            surroundings,
+            file,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            files: Vec::new(),
+            readable: Vec::new(),
+        }
+    }
 }
 
 impl Reader<'_> {

@@ -13,6 +13,17 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
+impl Node {
+    /// The value of a key, where this is a mapping that has it.
+    pub(super) fn entry(&self, key: &str) -> Option<&Node> {
+        let Value::Mapping(entries) = &self.value else {
+            return None;
+        };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        Some(&entry.value)
+    }
+}
+
 /// What a node holds. Scalars are text: what a key's value may be decides how it is read.
 pub(super) enum Value {
     Null,
