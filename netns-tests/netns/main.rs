@@ -16,6 +16,7 @@ mod dns;
 mod endpoint;
 mod foreign;
 mod forwarding;
+mod heal;
 mod hub;
 mod lifecycle;
 mod mtu;
@@ -83,6 +84,12 @@ const CASES: &[Case] = &[
     case!(foreign::a_route_of_somebody_else_is_a_conflict),
     case!(foreign::an_interface_of_somebody_else_is_a_conflict),
     case!(foreign::a_tunnel_for_everything_uses_a_table_of_its_own),
+    case!(heal::what_others_delete_or_change_comes_back),
+    case!(heal::a_nft_rule_that_was_edited_in_place_is_noticed),
+    case!(heal::a_reload_is_no_repair),
+    case!(heal::rules_and_a_private_table_come_back_and_follow_the_uplink),
+    case!(heal::a_fight_over_one_object_ends_in_a_report),
+    case!(heal::a_route_that_somebody_put_in_its_place_is_told_and_left),
     case!(lifecycle::a_second_run_names_the_holder),
     case!(lifecycle::a_second_run_in_another_pid_namespace_says_so),
     case!(lifecycle::a_bad_configuration_touches_nothing),

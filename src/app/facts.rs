@@ -25,8 +25,15 @@ pub(super) struct Mtu {
 }
 
 /// The facts for the network state of this tunnel, whose endpoints are known to be at `endpoints`.
-pub(super) fn gather(tunnel: &Tunnel, endpoints: Vec<IpAddr>, net: &mut NetState) -> (Facts, Mtu) {
-    let mtu = mtu(tunnel, &endpoints, net);
+/// While no path leads to them the MTU stays as it was `before`: an uplink that is away for a
+/// moment says nothing.
+pub(super) fn gather(
+    tunnel: &Tunnel,
+    endpoints: Vec<IpAddr>,
+    net: &mut NetState,
+    before: Option<Mtu>,
+) -> (Facts, Mtu) {
+    let mtu = mtu(tunnel, &endpoints, net, before);
     let facts = Facts {
         mtu: mtu.bytes,
         endpoints,
@@ -34,7 +41,7 @@ pub(super) fn gather(tunnel: &Tunnel, endpoints: Vec<IpAddr>, net: &mut NetState
     (facts, mtu)
 }
 
-fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState) -> Mtu {
+fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState, before: Option<Mtu>) -> Mtu {
     if let Some(bytes) = tunnel.mtu {
         let reason = "configured".to_owned();
         return Mtu { bytes, reason };
@@ -54,9 +61,9 @@ fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState) -> Mtu {
                 reason: format!("the path to {endpoint} takes {path}"),
             }
         }
-        None => Mtu {
+        None => before.unwrap_or_else(|| Mtu {
             bytes: DEFAULT_MTU,
             reason: "no path to an endpoint is known".to_owned(),
-        },
+        }),
     }
 }

@@ -1,8 +1,8 @@
 //! What of the network state is this instance's doing.
 
-use std::mem::discriminant;
+use std::collections::{HashMap, HashSet};
 
-use seedwire_core::netstate::Step;
+use seedwire_core::netstate::{Object, Step};
 
 use crate::control::snapshot;
 
@@ -13,76 +13,24 @@ pub(super) struct InForce(Vec<Step>);
 impl InForce {
     /// Takes in steps that were run: each replaces the earlier one of the same object.
     pub(super) fn extend(&mut self, steps: impl IntoIterator<Item = Step>) {
-        for step in steps {
-            self.0.retain(|earlier| !same_object(earlier, &step));
-            if !removes(&step) {
-                self.0.push(step);
-            }
-        }
+        let mut last: Vec<Step> = steps.into_iter().collect();
+        let mut objects = HashSet::new();
+        last.reverse();
+        last.retain(|step| objects.insert(step.object()));
+        last.reverse();
+        self.0
+            .retain(|earlier| !objects.contains(&earlier.object()));
+        self.0
+            .extend(last.into_iter().filter(|step| !step.removes()));
     }
 
-    /// As status shows it.
-    pub(super) fn shown(&self) -> Vec<snapshot::Step> {
+    /// As status shows it, with what is wrong with some of the objects.
+    pub(super) fn shown(&self, wrong: &HashMap<Object, String>) -> Vec<snapshot::Step> {
         let shown = |step: &Step| snapshot::Step {
-            kind: kind(step).to_owned(),
+            kind: step.kind().to_owned(),
             text: step.to_string(),
-            error: None,
+            error: wrong.get(&step.object()).cloned(),
         };
         self.0.iter().map(shown).collect()
-    }
-}
-
-fn same_object(one: &Step, other: &Step) -> bool {
-    match (one, other) {
-        (Step::Sysctl { path: a, .. }, Step::Sysctl { path: b, .. }) => a == b,
-        (
-            Step::Link {
-                name: a,
-                property: p,
-                ..
-            },
-            Step::Link {
-                name: b,
-                property: q,
-                ..
-            },
-        ) => a == b && discriminant(p) == discriminant(q),
-        (
-            Step::Address {
-                link: a,
-                address: p,
-                ..
-            },
-            Step::Address {
-                link: b,
-                address: q,
-                ..
-            },
-        ) => a == b && p.address == q.address,
-        (Step::Route { route: a, .. }, Step::Route { route: b, .. }) => {
-            (a.table, a.to, a.metric) == (b.table, b.to, b.metric)
-        }
-        (Step::Rule { rule: a, .. }, Step::Rule { rule: b, .. }) => a == b,
-        (Step::Table { name: a, .. }, Step::Table { name: b, .. }) => a == b,
-        _ => false,
-    }
-}
-
-fn removes(step: &Step) -> bool {
-    match step {
-        Step::Address { add, .. } | Step::Route { add, .. } | Step::Rule { add, .. } => !add,
-        Step::Table { to, .. } => to.is_none(),
-        Step::Sysctl { .. } | Step::Link { .. } => false,
-    }
-}
-
-fn kind(step: &Step) -> &'static str {
-    match step {
-        Step::Sysctl { .. } => "sysctl",
-        Step::Link { .. } => "link",
-        Step::Address { .. } => "address",
-        Step::Route { .. } => "route",
-        Step::Rule { .. } => "rule",
-        Step::Table { .. } => "nft",
     }
 }

@@ -1,5 +1,6 @@
 //! The parts of a running instance, and how each is brought to a configuration.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::facts;
+use super::heal::Healing;
 use super::in_force::InForce;
 use super::resolvers::endpoint_servers;
 use super::state::State;
@@ -27,11 +29,12 @@ use crate::tunnel::{Device, DeviceOptions, Dialer, Settings, Uapi};
 pub(super) struct Instance {
     pub(super) state: Arc<State>,
     health: Arc<Health>,
-    net: Option<NetState>,
+    pub(super) net: Option<NetState>,
     /// The network state that was applied last.
-    applied: Option<Desired>,
-    in_force: InForce,
-    tunnel: Option<Tunnel>,
+    pub(super) applied: Option<Desired>,
+    pub(super) in_force: InForce,
+    pub(super) healing: Option<Healing>,
+    pub(super) tunnel: Option<Tunnel>,
     paths: Arc<dyn Paths>,
     dns: Option<Forwarder>,
     relays: Option<Relays>,
@@ -42,12 +45,14 @@ pub(super) struct Instance {
 pub(super) enum Event {
     /// A peer's state or endpoint changed.
     TunnelChanged,
+    /// Somebody, perhaps this program, changed the network state.
+    NetworkChanged,
     /// A part ended that should not.
     Failed(anyhow::Error),
 }
 
 /// The tunnel and who finds its endpoints.
-struct Tunnel {
+pub(super) struct Tunnel {
     device: Device,
     changes: watch::Receiver<u64>,
     dialer: JoinHandle<()>,
@@ -112,19 +117,28 @@ impl Paths for NoTunnel {
 
 impl Instance {
     /// An instance without parts.
-    pub(super) fn new(state: Arc<State>, health: Arc<Health>, net: Option<NetState>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the network state can't be watched.
+    pub(super) fn new(
+        state: Arc<State>,
+        health: Arc<Health>,
+        net: Option<NetState>,
+    ) -> anyhow::Result<Self> {
+        let healing = net.is_some().then(Healing::start).transpose()?;
+        Ok(Self {
             state,
             health,
             net,
             applied: None,
             in_force: InForce::default(),
+            healing,
             tunnel: None,
             paths: Arc::new(NoTunnel),
             dns: None,
             relays: None,
             control: None,
-        }
+        })
     }
 
     /// Brings every part to this configuration. What it has already stays untouched; on an error
@@ -170,7 +184,7 @@ impl Instance {
             return self.apply(desired);
         };
         let endpoints = known_endpoints(config, self.tunnel.as_ref());
-        let (facts, mtu) = facts::gather(tunnel, endpoints, net);
+        let (facts, mtu) = facts::gather(tunnel, endpoints, net, None);
         let desired = desired(net.instance().clone(), config, &facts);
         if self.tunnel.is_none() {
             // Finds conflicts before anything is changed.
@@ -186,7 +200,11 @@ impl Instance {
     }
 
     /// Gives the tunnel its keys and peers, with the mark that the network state needs.
-    fn set_tunnel(&self, config: &Config, tunnel: &config::Tunnel) -> anyhow::Result<()> {
+    pub(super) fn set_tunnel(
+        &self,
+        config: &Config,
+        tunnel: &config::Tunnel,
+    ) -> anyhow::Result<()> {
         let Some(running) = &self.tunnel else {
             return Ok(());
         };
@@ -204,7 +222,7 @@ impl Instance {
         Ok(())
     }
 
-    fn apply(&mut self, desired: Desired) -> anyhow::Result<()> {
+    pub(super) fn apply(&mut self, desired: Desired) -> anyhow::Result<()> {
         let Some(net) = &mut self.net else {
             return Ok(());
         };
@@ -217,38 +235,9 @@ impl Instance {
             tracing::info!(steps, "brought the network state to what is desired");
         }
         self.in_force.extend(report.steps);
-        self.state.set_network(self.in_force.shown());
+        self.state.set_network(self.in_force.shown(&HashMap::new()));
         self.applied = Some(desired);
         Ok(())
-    }
-
-    /// Follows endpoints that moved: what is routed and the MTU depend on where they are.
-    pub(super) fn follow_endpoints(&mut self, config: &Config) {
-        let (Some(tunnel), Some(net)) = (&config.tunnel, &mut self.net) else {
-            return;
-        };
-        let endpoints = known_endpoints(config, self.tunnel.as_ref());
-        let (facts, mtu) = facts::gather(tunnel, endpoints, net);
-        let desired = desired(net.instance().clone(), config, &facts);
-        if self.applied.as_ref() == Some(&desired) {
-            self.state.set_mtu(mtu);
-            return;
-        }
-        let fwmark = self.applied.as_ref().and_then(|applied| applied.fwmark);
-        let mark_changes = fwmark != desired.fwmark;
-        let followed = self.apply(desired).and_then(|()| match mark_changes {
-            true => self.set_tunnel(config, tunnel),
-            false => Ok(()),
-        });
-        match followed {
-            Ok(()) => self.state.set_mtu(mtu),
-            Err(error) => {
-                let trouble = format!("{error:#}");
-                tracing::error!(error = %trouble, "failed to follow an endpoint that moved");
-                self.state.set_network_trouble(trouble.clone());
-                self.state.failed(trouble);
-            }
-        }
     }
 
     async fn configure_dns(&mut self, config: &Config) -> anyhow::Result<()> {
@@ -322,8 +311,18 @@ impl Instance {
                 None => std::future::pending().await,
             }
         };
+        let network = async {
+            match &mut self.healing {
+                Some(healing) => healing.due().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             event = tunnel => event,
+            watched = network => match watched {
+                Ok(()) => Event::NetworkChanged,
+                Err(error) => Event::Failed(error.into()),
+            },
             () = dns_ended => Event::Failed(anyhow!("the DNS thread ended")),
             Err(error) = control_ended => {
                 Event::Failed(anyhow::Error::new(error).context("the control server ended"))
@@ -365,7 +364,7 @@ impl Instance {
 }
 
 /// The endpoints' addresses: those that packets go to now, and those in the configuration.
-fn known_endpoints(config: &Config, tunnel: Option<&Tunnel>) -> Vec<IpAddr> {
+pub(super) fn known_endpoints(config: &Config, tunnel: Option<&Tunnel>) -> Vec<IpAddr> {
     let peers = config.tunnel.iter().flat_map(|tunnel| &tunnel.peers);
     let configured = peers.flat_map(|peer| &peer.endpoints);
     let mut endpoints: Vec<IpAddr> = configured

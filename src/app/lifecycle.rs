@@ -116,7 +116,7 @@ impl Life {
             file: self.file,
             logging: self.logging,
             scope: self.scope,
-            instance: Instance::new(Arc::clone(&state), health, net),
+            instance: Instance::new(Arc::clone(&state), health, net)?,
             watcher,
             config: parsed.config,
         };
@@ -169,8 +169,8 @@ impl Running {
                     pause = FIRST_REFRESH;
                 }
                 event = self.instance.event() => match event {
-                    Event::TunnelChanged => {
-                        self.instance.follow_endpoints(&self.config);
+                    Event::TunnelChanged | Event::NetworkChanged => {
+                        self.instance.heal(&self.config);
                         pause = FIRST_REFRESH;
                     }
                     Event::Failed(error) => return Err(error),

@@ -2,6 +2,7 @@
 
 mod down;
 mod facts;
+mod heal;
 mod in_force;
 mod instance;
 mod lifecycle;

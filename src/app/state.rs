@@ -1,5 +1,6 @@
 //! What health, metrics and status are made from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -26,6 +27,7 @@ struct Known {
     config: ConfigState,
     mtu: Option<Mtu>,
     network: Vec<Step>,
+    repairs: BTreeMap<String, u64>,
     network_trouble: Option<String>,
     dns: Option<Dns>,
     ports: Vec<Port>,
@@ -61,6 +63,7 @@ impl State {
                 config,
                 mtu: None,
                 network: Vec::new(),
+                repairs: BTreeMap::new(),
                 network_trouble: None,
                 dns: None,
                 ports: Vec::new(),
@@ -80,6 +83,11 @@ impl State {
         *lock(&self.device) = device;
     }
 
+    /// The MTU that is in force.
+    pub(super) fn mtu(&self) -> Option<Mtu> {
+        self.known().mtu.clone()
+    }
+
     pub(super) fn set_mtu(&self, mtu: Mtu) {
         self.known().mtu = Some(mtu);
     }
@@ -89,6 +97,11 @@ impl State {
         let mut known = self.known();
         known.network = steps;
         known.network_trouble = None;
+    }
+
+    /// An object of this kind was put back after others had changed it.
+    pub(super) fn repaired(&self, kind: &str) {
+        *self.known().repairs.entry(kind.to_owned()).or_default() += 1;
     }
 
     /// The network state can't be brought to what is desired.
@@ -192,6 +205,7 @@ impl Source for State {
             config: known.config.clone(),
             tunnel,
             network: known.network.clone(),
+            repairs: known.repairs.clone(),
             dns: known.dns.clone(),
             ports: known.ports.clone(),
             conditions,

@@ -39,6 +39,7 @@ impl Collector for Scrape {
             tunnel.encode(&mut out)?;
         }
         encode_network(&self.0.network, &mut out)?;
+        encode_repairs(&self.0.repairs, &mut out)?;
         if let Some(dns) = &self.0.dns {
             dns.encode(&mut out)?;
             dns.encode_upstreams(&mut out)?;
@@ -238,6 +239,19 @@ fn encode_network(steps: &[Step], out: &mut Families<'_>) -> fmt::Result {
         kinds
             .iter()
             .map(|(kind, (_, failed))| (labels(*kind), *failed)),
+    )
+}
+
+fn encode_repairs(repairs: &BTreeMap<String, u64>, out: &mut Families<'_>) -> fmt::Result {
+    // A counter that appears with its first event hides that event from rate().
+    let kinds = ["sysctl", "link", "address", "route", "rule", "nft"];
+    out.counter(
+        "netstate_repairs",
+        "Objects that were put back after others had changed them",
+        kinds.map(|kind| {
+            let count = repairs.get(kind).copied().unwrap_or(0);
+            (vec![("kind", kind)], count)
+        }),
     )
 }
 

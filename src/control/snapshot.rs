@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub tunnel: Option<Tunnel>,
     /// What is written into the network state, in the words of `check --plan`.
     pub network: Vec<Step>,
+    /// How often objects were put back after others had changed them, by kind.
+    pub repairs: BTreeMap<String, u64>,
     /// The DNS forwarder; `None`: the configuration has none.
     pub dns: Option<Dns>,
     /// The local TCP ports.
@@ -170,7 +172,7 @@ impl From<&PeerStatus> for Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// Which kind of object: `link`, `address`, `route`, `rule`, `nft`.
+    /// Which kind of object: `sysctl`, `link`, `address`, `route`, `rule`, `nft`.
     pub kind: String,
     /// The object, in the words of `check --plan`.
     pub text: String,

@@ -13,6 +13,7 @@ mod attributes;
 mod error;
 mod links;
 mod message;
+mod monitor;
 mod nft;
 mod nft_expression;
 mod routes;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use error::{Error, Refusal};
 pub use links::{LinkChange, Namespace, NewLink};
+pub use monitor::Monitor;
 pub use nft::Nft;
 pub use routes::Lookup;
 

@@ -1,3 +1,5 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage,
@@ -13,14 +15,21 @@ use seedwire_core::netstate::{Chain, ChainKind, Hook, NftRule, ObservedTable, Ta
 use super::Error;
 use super::attributes::{attribute, text_of};
 use super::nft_expression::expressions;
-use super::socket::Socket;
+use super::socket::{Reply, Socket};
 
 /// The length of `struct nfgenmsg`.
 const HEADER_LENGTH: usize = 4;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
 const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 6;
+const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 3;
+const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_USERDATA: u16 = 6;
+const NFTA_CHAIN_TABLE: u16 = 1;
+/// Name, hook, policy and type of a chain; not its handle and how often it is used.
+const CHAIN_CONTENT: [u16; 4] = [3, 4, 5, 7];
+/// Chain, expressions and comment of a rule; not its handle and position.
+const RULE_CONTENT: [u16; 3] = [2, 4, 7];
 /// The comment of a table among its user data (libnftnl's `NFTNL_UDATA_TABLE_COMMENT`).
 const UDATA_COMMENT: u8 = 0;
 const POLICY_ACCEPT: u32 = 1;
@@ -38,7 +47,8 @@ impl Nft {
         Ok(Self { socket })
     }
 
-    /// The table of this name, if there is one. What it holds is counted, not read.
+    /// The table of this name, if there is one. Its rules are counted, and what it holds goes into
+    /// the fingerprint.
     pub fn table(&mut self, name: &str) -> Result<Option<ObservedTable>, Error> {
         let what = format!("read nft table inet {name}");
         let attributes = vec![TableAttribute::Name(name.to_owned())];
@@ -54,12 +64,33 @@ impl Nft {
         };
         let attributes = vec![RuleAttribute::Table(name.to_owned())];
         let request = NfTablesMessage::GetRule(RuleMessage { attributes });
-        let rules = self.socket.dump(&what, inet(request))?;
+        let mut rules = self.socket.dump(&what, inet(request))?;
+        rules.retain(|reply| reply.kind == NFT_MSG_NEWRULE);
+        let chains = self.chains(&what, name)?;
+        let mut hasher = DefaultHasher::new();
+        attribute(body, NFTA_TABLE_FLAGS).hash(&mut hasher);
+        hash_content(&chains, &CHAIN_CONTENT, &mut hasher);
+        hash_content(&rules, &RULE_CONTENT, &mut hasher);
         Ok(Some(ObservedTable {
             comment: attribute(body, NFTA_TABLE_USERDATA).and_then(comment),
-            rules: rules.iter().filter(|r| r.kind == NFT_MSG_NEWRULE).count(),
+            rules: rules.len(),
+            fingerprint: hasher.finish(),
             content: None,
+            edited: false,
         }))
+    }
+
+    fn chains(&mut self, what: &str, table: &str) -> Result<Vec<Reply>, Error> {
+        let attributes = Vec::new();
+        let request = NfTablesMessage::GetChain(ChainMessage { attributes });
+        // The kernel lists those of all tables.
+        let mut chains = self.socket.dump(what, inet(request))?;
+        chains.retain(|chain| {
+            let of = chain.body.get(HEADER_LENGTH..);
+            let of = of.and_then(|body| attribute(body, NFTA_CHAIN_TABLE));
+            chain.kind == NFT_MSG_NEWCHAIN && of.is_some_and(|of| text_of(of) == table)
+        });
+        Ok(chains)
     }
 
     /// Puts this table in the place of the one of its name, if any, in one transaction.
@@ -106,6 +137,17 @@ impl Nft {
         let begin = control(ControlMessage::BatchBegin);
         let end = control(ControlMessage::BatchEnd);
         self.socket.transaction(what, begin, messages, end)
+    }
+}
+
+/// Takes in these attributes of each.
+fn hash_content(replies: &[Reply], kinds: &[u16], hasher: &mut DefaultHasher) {
+    replies.len().hash(hasher);
+    for reply in replies {
+        let body = reply.body.get(HEADER_LENGTH..).unwrap_or_default();
+        for kind in kinds {
+            attribute(body, *kind).hash(hasher);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use netlink_packet_route::route::{
     RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use seedwire_core::netstate::{Family, Route, RouteKind};
 use seedwire_core::types::Prefix;
 
@@ -40,7 +41,9 @@ impl Rtnl {
             let request = RouteNetlinkMessage::GetRoute(message);
             // A listing of IPv4 routes goes on by destination, and so lacks none that stays.
             let watch = match family {
-                AddressFamily::Inet6 => Some(Watch::new(libc::RTNLGRP_IPV6_ROUTE)?),
+                AddressFamily::Inet6 => {
+                    Some(Watch::new(NETLINK_ROUTE, &[libc::RTNLGRP_IPV6_ROUTE])?)
+                }
                 _ => None,
             };
             let replies = self.socket.dump_watched(what, request, watch.as_ref())?;

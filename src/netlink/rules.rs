@@ -2,6 +2,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use seedwire_core::netstate::{Family, Rule};
 
 use super::attributes::{attributes, u8_of, u32_of};
@@ -29,10 +30,13 @@ impl Rtnl {
             let mut message = RuleMessage::default();
             message.header.family = address_family(family);
             let request = RouteNetlinkMessage::GetRule(message);
-            let watch = Watch::new(match family {
-                Family::V4 => libc::RTNLGRP_IPV4_RULE,
-                Family::V6 => libc::RTNLGRP_IPV6_RULE,
-            })?;
+            let watch = Watch::new(
+                NETLINK_ROUTE,
+                &[match family {
+                    Family::V4 => libc::RTNLGRP_IPV4_RULE,
+                    Family::V6 => libc::RTNLGRP_IPV6_RULE,
+                }],
+            )?;
             let replies = self.socket.dump_watched(what, request, Some(&watch))?;
             for reply in replies {
                 let ours = reply.body.first() == Some(&address_family(family).into());

@@ -1,10 +1,9 @@
 use std::io;
-
-use netlink_sys::protocols::NETLINK_ROUTE;
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::error::Error;
 
-/// Notices changes of one kind of object (the multicast groups of rtnetlink(7)).
+/// Notices changes of some kinds of objects (multicast groups of netlink(7)).
 ///
 /// The kernel marks a listing of links or addresses that changed while it was read, but not one of
 /// rules or of IPv6 routes, though it goes on from one datagram to the next by counting.
@@ -13,12 +12,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to notice changes.
-    pub(super) fn new(group: u32) -> Result<Self, Error> {
+    /// Begins to notice changes of these groups of a netlink protocol.
+    pub(super) fn new(protocol: isize, groups: &[u32]) -> Result<Self, Error> {
         let open = || -> io::Result<netlink_sys::Socket> {
-            let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+            let mut socket = netlink_sys::Socket::new(protocol)?;
             socket.bind_auto()?;
-            socket.add_membership(group)?;
+            for group in groups {
+                socket.add_membership(*group)?;
+            }
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
@@ -37,5 +38,11 @@ impl Watch {
                 _ => changed = true,
             }
         }
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }

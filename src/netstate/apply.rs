@@ -1,5 +1,7 @@
 //! Running steps with a journal, and taking them back.
 
+use std::fmt;
+
 use seedwire_core::netstate::Step;
 
 use crate::netlink;
@@ -15,21 +17,24 @@ pub struct Left {
     pub error: netlink::Error,
 }
 
-/// What was left, for the end of an error's text.
-pub(super) fn describe_left(left: &[Left]) -> String {
-    let describe = |left: &Left| {
-        let mut text = format!("\"{}\"", left.step);
-        let mut cause: Option<&dyn std::error::Error> = Some(&left.error);
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.step)?;
+        let mut cause: Option<&dyn std::error::Error> = Some(&self.error);
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            write!(f, ": {error}")?;
             cause = error.source();
         }
-        text
-    };
+        Ok(())
+    }
+}
+
+/// What was left, for the end of an error's text.
+pub(super) fn describe_left(left: &[Left]) -> String {
     match left {
         [] => String::new(),
         left => {
-            let left: Vec<String> = left.iter().map(describe).collect();
+            let left: Vec<String> = left.iter().map(Left::to_string).collect();
             format!("; these steps of the clean-up failed: {}", left.join("; "))
         }
     }

@@ -30,6 +30,10 @@ impl Kernel for FakeKernel {
         Ok(observed)
     }
 
+    fn table(&mut self, instance: &Instance) -> Result<Option<ObservedTable>, Error> {
+        Ok(self.observe(instance)?.table)
+    }
+
     fn run(&mut self, steps: &[Step]) -> Vec<Result<(), Error>> {
         let run = |step| match &mut self.fails_after {
             Some(0) => {
@@ -73,7 +77,9 @@ impl FakeKernel {
                 self.state.table = to.clone().map(|table| ObservedTable {
                     comment: Some(table.comment()),
                     rules: table.rules(),
+                    fingerprint: 0,
                     content: Some(table),
+                    edited: false,
                 });
                 Ok(())
             }

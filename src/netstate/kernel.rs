@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use seedwire_core::netstate::{
-    Instance, Link, LinkProperty, Observed, Route, Step, sysctl as setting,
+    Instance, Link, LinkProperty, Observed, ObservedTable, Route, Step, sysctl as setting,
 };
 
 use crate::netlink::{Error, LinkChange, Nft, Rtnl, sysctl};
@@ -14,6 +14,9 @@ const ADDRESS_PROTOCOLS_SINCE: (u32, u32) = (5, 18);
 pub trait Kernel {
     /// The state, whole or an error.
     fn observe(&mut self, instance: &Instance) -> Result<Observed, Error>;
+
+    /// The nf_tables table of the instance alone.
+    fn table(&mut self, instance: &Instance) -> Result<Option<ObservedTable>, Error>;
 
     /// Runs steps that go together: one, or several that add routes, or several that delete
     /// routes. The answer to each stands in its place; after an error of the way to the kernel
@@ -96,7 +99,7 @@ impl LiveKernel {
 
 impl Kernel for LiveKernel {
     fn observe(&mut self, instance: &Instance) -> Result<Observed, Error> {
-        let table = self.nft()?.table(&instance.nft_table())?;
+        let table = self.table(instance)?;
         let rtnl = self.rtnl()?;
         let links = rtnl.links()?;
         Ok(Observed {
@@ -109,6 +112,10 @@ impl Kernel for LiveKernel {
             sysctls_writable: sysctl::writable(setting::IPV4_FORWARD),
             links,
         })
+    }
+
+    fn table(&mut self, instance: &Instance) -> Result<Option<ObservedTable>, Error> {
+        self.nft()?.table(&instance.nft_table())
     }
 
     fn run(&mut self, steps: &[Step]) -> Vec<Result<(), Error>> {

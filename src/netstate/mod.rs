@@ -7,6 +7,7 @@ mod apply;
 #[cfg(test)]
 mod fake;
 mod kernel;
+mod repair;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::netlink;
 
 pub use apply::Left;
 pub use kernel::{Kernel, LiveKernel};
+pub use repair::Repair;
 
 /// The network state of one instance, in the network namespace of the thread that first uses it.
 #[derive(Debug)]
@@ -28,7 +30,15 @@ pub struct NetState<K = LiveKernel> {
     instance: Instance,
     kernel: K,
     /// The nft table that this process made last.
-    applied: Option<Table>,
+    applied: Option<Applied>,
+}
+
+/// A table that this process made.
+#[derive(Debug)]
+struct Applied {
+    table: Table,
+    /// What the kernel then held; `None` where it could not be read.
+    fingerprint: Option<u64>,
 }
 
 /// What was done.
@@ -111,9 +121,10 @@ impl<K: Kernel> NetState<K> {
     pub fn observe(&mut self) -> Result<Observed, netlink::Error> {
         let mut observed = self.kernel.observe(&self.instance)?;
         if let (Some(there), Some(applied)) = (&mut observed.table, &self.applied)
-            && there.comment.as_deref() == Some(&applied.comment())
+            && there.comment.as_deref() == Some(&applied.table.comment())
         {
-            there.content = Some(applied.clone());
+            there.content = Some(applied.table.clone());
+            there.edited = applied.fingerprint.is_some_and(|f| f != there.fingerprint);
         }
         Ok(observed)
     }
@@ -124,8 +135,22 @@ impl<K: Kernel> NetState<K> {
         let observed = self.observe().map_err(ApplyError::Observe)?;
         let steps = plan(desired, &observed).map_err(ApplyError::Conflict)?;
         apply::all_or_nothing(&mut self.kernel, &steps)?;
-        self.applied.clone_from(&desired.table);
+        self.remember(desired, &steps);
         Ok(Report { steps })
+    }
+
+    /// Keeps what the table of these steps, which were run, is compared with from now on.
+    fn remember(&mut self, desired: &Desired, steps: &[Step]) {
+        let written = steps.iter().any(|step| matches!(step, Step::Table { .. }));
+        let known = self.applied.as_ref().map(|applied| &applied.table);
+        if !written && known == desired.table.as_ref() {
+            return;
+        }
+        let there = self.kernel.table(&self.instance).ok().flatten();
+        self.applied = desired.table.clone().map(|table| Applied {
+            table,
+            fingerprint: there.map(|there| there.fingerprint),
+        });
     }
 
     /// Removes everything that is this instance's, whichever process made it. Goes on past errors

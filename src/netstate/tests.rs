@@ -276,7 +276,7 @@ prop_compose! {
             address(TUNNEL, "10.88.9.9/32"),
         ], 0..=4),
         table in proptest::option::weighted(0.1, Just(ObservedTable {
-            comment: None, rules: 2, content: None,
+            comment: None, rules: 2, fingerprint: 0, content: None, edited: false,
         })),
         address_protocols in any::<bool>(),
         sysctls_writable in any::<bool>(),
@@ -492,7 +492,9 @@ fn what_belongs_to_others_is_named() {
     with_table.table = Some(ObservedTable {
         comment: Some("mine".to_owned()),
         rules: 0,
+        fingerprint: 0,
         content: None,
+        edited: false,
     });
     assert_eq!(
         error_of(&wanted, &with_table),

@@ -127,6 +127,7 @@ fn ready() -> Snapshot {
                 "table inet seed0 {\n\tchain a long line that would widen the column\n}",
             ),
         ],
+        repairs: [("route".to_owned(), 3)].into(),
         dns: Some(dns()),
         ports: vec![Port {
             listen: "127.0.0.1:3100".parse().unwrap(),

@@ -30,8 +30,12 @@ pub struct ObservedTable {
     pub comment: Option<String>,
     /// How many rules it holds.
     pub rules: usize,
+    /// Tells contents apart, as far as they matter; comparable within one process.
+    pub fingerprint: u64,
     /// What it holds, where this process made it.
     pub content: Option<Table>,
+    /// Whether it was edited in place since this process made it.
+    pub edited: bool,
 }
 
 impl ObservedTable {
@@ -40,7 +44,9 @@ impl ObservedTable {
     }
 
     pub(super) fn is(&self, table: &Table) -> bool {
-        self.comment.as_deref() == Some(&table.comment()) && self.rules == table.rules()
+        !self.edited
+            && self.comment.as_deref() == Some(&table.comment())
+            && self.rules == table.rules()
     }
 }
 

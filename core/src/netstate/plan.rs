@@ -9,6 +9,9 @@ use crate::types::Prefix;
 use super::step::{LinkProperty, Step};
 use super::{Desired, LINK_ALIAS, Link, NO_ADDRESS_GENERATION, Observed, Rule, Table};
 
+/// Around more than these there is no way worth looking for.
+const MOST_CONFLICTS: usize = 64;
+
 /// The steps that lead from what is to what is desired, in order.
 pub type Plan = Vec<Step>;
 
@@ -94,6 +97,45 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflict> {
     steps.extend(planner.routes_to_delete(false));
     steps.extend(planner.addresses_to_delete());
     Ok(steps)
+}
+
+/// As [`plan`], but around what belongs to someone else, which is returned too. While there is such
+/// a conflict nothing is deleted: what is left of ours may be all that still works.
+pub fn plan_around(desired: &Desired, observed: &Observed) -> (Plan, Vec<Conflict>) {
+    let mut desired = desired.clone();
+    let mut conflicts = Vec::new();
+    loop {
+        match plan(&desired, observed) {
+            Ok(mut steps) => {
+                if !conflicts.is_empty() {
+                    steps.retain(|step| !step.removes());
+                }
+                return (steps, conflicts);
+            }
+            Err(conflict) => {
+                let goes_on = conflicts.len() < MOST_CONFLICTS && give_up(&mut desired, &conflict);
+                conflicts.push(conflict);
+                if !goes_on {
+                    return (Plan::new(), conflicts);
+                }
+            }
+        }
+    }
+}
+
+/// Wants no longer what someone else is in the way of; false where nothing works without it.
+fn give_up(desired: &mut Desired, conflict: &Conflict) -> bool {
+    match conflict {
+        Conflict::Address { address, .. } => desired.addresses.retain(|a| a.address() != *address),
+        Conflict::Route { to, .. } => desired.routes.retain(|route| route.to != *to),
+        Conflict::Table(_) => desired.table = None,
+        Conflict::ReadOnlySysctl { .. } if !desired.forward.is_empty() => desired.forward.clear(),
+        Conflict::ReadOnlySysctl { .. }
+        | Conflict::NoLink(_)
+        | Conflict::Link { .. }
+        | Conflict::Foreign(_) => return false,
+    }
+    true
 }
 
 struct Planner<'a> {

@@ -1,4 +1,7 @@
 use std::fmt;
+use std::mem::{Discriminant, discriminant};
+
+use crate::types::{InterfaceAddress, Prefix};
 
 use super::{Address, Route, RouteKind, Rule, Table, sysctl};
 
@@ -92,7 +95,64 @@ pub enum Step {
     },
 }
 
+/// What a [`Step`] is about: two steps with the same object undo or repeat each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// A sysctl, by its path below /proc/sys.
+    Sysctl(String),
+    /// A property of the link of this name.
+    Link(String, Discriminant<LinkProperty>),
+    /// An address on the link of this name.
+    Address(String, InterfaceAddress),
+    /// A route by table, destination and metric.
+    Route(u32, Prefix, u32),
+    /// A rule.
+    Rule(Rule),
+    /// An nf_tables table.
+    Table(String),
+}
+
 impl Step {
+    /// What it is about.
+    pub fn object(&self) -> Object {
+        match self {
+            Self::Sysctl { path, .. } => Object::Sysctl(path.clone()),
+            Self::Link { name, property, .. } => Object::Link(name.clone(), discriminant(property)),
+            Self::Address { link, address, .. } => Object::Address(link.clone(), address.address),
+            Self::Route { route, .. } => Object::Route(route.table, route.to, route.metric),
+            Self::Rule { rule, .. } => Object::Rule(rule.clone()),
+            Self::Table { name, .. } => Object::Table(name.clone()),
+        }
+    }
+
+    /// The kind of its object, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sysctl { .. } => "sysctl",
+            Self::Link { .. } => "link",
+            Self::Address { .. } => "address",
+            Self::Route { .. } => "route",
+            Self::Rule { .. } => "rule",
+            Self::Table { .. } => "nft",
+        }
+    }
+
+    /// Whether its object is gone after it.
+    pub fn removes(&self) -> bool {
+        match self {
+            Self::Address { add, .. } | Self::Route { add, .. } | Self::Rule { add, .. } => !add,
+            Self::Table { to, .. } => to.is_none(),
+            Self::Sysctl { .. } | Self::Link { .. } => false,
+        }
+    }
+
+    /// Its text in one line: that of a table is without what the table holds.
+    pub fn summary(&self) -> String {
+        let text = self.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        line.trim_end_matches(" {").to_owned()
+    }
+
     /// The step that takes this one back.
     pub fn inverse(&self) -> Self {
         let mut step = self.clone();
