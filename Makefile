@@ -63,9 +63,12 @@ lint: rust
 audit: rust
 	@scripts/deny.sh advisories
 
-#: make manifests check deploy/kubernetes against the Kubernetes API types (needs Go)
-manifests:
+#: make manifests check deploy/kubernetes and what `inject` writes against the Kubernetes API types
+#:                (needs Go)
+manifests: rust
 	@scripts/need.sh go "the check of the manifests"
+	@$(CARGO) build --quiet
+	@scripts/injected.sh
 	@cd deploy/validate && go vet . && go test . && go run . ../kubernetes/*.yaml
 
 rust:

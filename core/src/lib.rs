@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod dns;
+pub mod inject;
 pub mod netstate;
 pub mod tunnel;
 pub mod types;

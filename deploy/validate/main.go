@@ -16,8 +16,10 @@ import (
 	"path/filepath"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -56,10 +58,10 @@ type manifest struct {
 	accounts   map[string]bool
 }
 
-// workload is an object that makes pods.
+// workload is an object that makes pods; one that finds them again by their labels has a selector.
 type workload struct {
 	name     string
-	selector map[string]string
+	selector *metav1.LabelSelector
 	pod      corev1.PodTemplateSpec
 }
 
@@ -71,7 +73,7 @@ func read(path string) (manifest, []error) {
 	}
 	var problems []error
 	types := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme} {
 		utilruntime.Must(add(types))
 	}
 	decoder := serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
@@ -84,22 +86,43 @@ func read(path string) (manifest, []error) {
 		if err != nil {
 			return m, append(problems, err)
 		}
-		object, kind, err := decoder.Decode(document, nil, nil)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%v: %w", kind, err))
-			continue
-		}
+		problems = append(problems, m.decode(decoder, document)...)
+	}
+}
+
+// decode takes an object, or each of a List.
+func (m *manifest) decode(decoder runtime.Decoder, document []byte) []error {
+	object, kind, err := decoder.Decode(document, nil, nil)
+	if err != nil {
+		return []error{fmt.Errorf("%v: %w", kind, err)}
+	}
+	list, isList := object.(*corev1.List)
+	if !isList {
 		m.objects++
 		m.add(object)
+		return nil
 	}
+	var problems []error
+	for _, item := range list.Items {
+		problems = append(problems, m.decode(decoder, item.Raw)...)
+	}
+	return problems
 }
 
 func (m *manifest) add(object runtime.Object) {
 	switch o := object.(type) {
 	case *appsv1.DaemonSet:
-		m.workloads = append(m.workloads, workload{o.Name, o.Spec.Selector.MatchLabels, o.Spec.Template})
+		m.workloads = append(m.workloads, workload{o.Name, o.Spec.Selector, o.Spec.Template})
 	case *appsv1.Deployment:
-		m.workloads = append(m.workloads, workload{o.Name, o.Spec.Selector.MatchLabels, o.Spec.Template})
+		m.workloads = append(m.workloads, workload{o.Name, o.Spec.Selector, o.Spec.Template})
+	case *appsv1.StatefulSet:
+		m.workloads = append(m.workloads, workload{o.Name, o.Spec.Selector, o.Spec.Template})
+	case *batchv1.Job:
+		m.workloads = append(m.workloads, workload{o.Name, nil, o.Spec.Template})
+	case *batchv1.CronJob:
+		m.workloads = append(m.workloads, workload{o.Name, nil, o.Spec.JobTemplate.Spec.Template})
+	case *corev1.Pod:
+		m.workloads = append(m.workloads, workload{o.Name, nil, corev1.PodTemplateSpec{ObjectMeta: o.ObjectMeta, Spec: o.Spec}})
 	case *corev1.Service:
 		m.services = append(m.services, o)
 	case *corev1.ConfigMap:

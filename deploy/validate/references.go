@@ -12,7 +12,7 @@ func (m *manifest) references(w workload) []error {
 	var problems []error
 	missing := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 
-	if len(w.selector) == 0 || !labels.SelectorFromSet(w.selector).Matches(labels.Set(w.pod.Labels)) {
+	if w.selector != nil && (len(w.selector.MatchLabels) == 0 || !labels.SelectorFromSet(w.selector.MatchLabels).Matches(labels.Set(w.pod.Labels))) {
 		missing("the selector does not match the pod's labels")
 	}
 	spec := w.pod.Spec

@@ -9,6 +9,7 @@ mod down;
 mod exit;
 mod genkey;
 mod genpsk;
+mod inject;
 pub(crate) mod keys;
 mod output;
 mod pubkey;
@@ -56,6 +57,8 @@ enum Command {
     Pubkey(pubkey::Pubkey),
     Genpsk(genpsk::Genpsk),
     Corefile(corefile::Corefile),
+    Inject(inject::Inject),
+    Uninject(inject::Uninject),
     Status(Status),
     Down(down::Down),
     Demo(demo::Demo),
@@ -76,6 +79,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Pubkey(command) => command.run(),
         Command::Genpsk(command) => command.run(),
         Command::Corefile(command) => command.run(),
+        Command::Inject(command) => command.run(),
+        Command::Uninject(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Down(command) => command.run(),
         Command::Demo(command) => command.run(),

@@ -7,6 +7,7 @@ mod demo;
 mod deploy;
 mod dns;
 mod examples;
+mod inject;
 mod keys;
 mod lock;
 mod ports;
