@@ -87,7 +87,7 @@ measure() {
     bytes=$(jq .end.sum_received.bytes <<<"$result")
     bits=$(jq .end.sum_received.bits_per_second <<<"$result")
     rss=$(cat "/proc/${pids[a]}/status" "/proc/${pids[b]}/status" | awk '/^VmHWM/{if ($2 > most) most = $2} END{print most}')
-    udp=$(ip netns exec a iperf3 -c 10.9.0.2 -u -b 300M -l 1350 -t 2 -J | jq .end.sum.lost_percent)
+    udp=$(ip netns exec a iperf3 -c 10.9.0.2 -u -b 300M -l 1350 -w 1M -t 2 -J | jq .end.sum.lost_percent)
     awk -v bits="$bits" -v bytes="$bytes" -v cpu="$before $after" -v ping="$ping" -v rss="$rss" -v udp="$udp" \
         'BEGIN{split(cpu, c, " "); printf "%.3f %.3f %s %d %.2f\n", bits / 1e9, (c[2] - c[1]) / (bytes / 1e9), ping, rss, udp}'
     kill "${pids[a]}" "${pids[b]}"
