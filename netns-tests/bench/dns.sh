@@ -5,7 +5,8 @@
 #   netns-tests/bench/dns.sh [SERVER...]
 #
 # SERVER: echo seedwire unbound dnsdist dnsmasq coredns hickory-dns; all but the last by default.
-# SECONDS_EACH is the time of one load (5). SEEDWIRE is the binary.
+# SECONDS_EACH is the time of one load (5). SEEDWIRE is the binary. `new` names are asked for once
+# each, so every question goes to a stub. Last, one stub falls silent under 2,000 questions a second.
 # Everything happens in a network namespace of its own and is gone at the end.
 set -euo pipefail
 
@@ -36,7 +37,9 @@ awk -v s="$seconds" 'BEGIN {
     for (i = 0; i < 150000 * s; i++)
         print i substr("-of-a-length", 1, i * 7919 % 13) ".bench.example A"
 }' >"$work/new"
+head -n 20000 "$work/new" | sed 's/^/late/' >"$work/late"
 
+stubs=()
 for last in 1 2; do
     cat >"$work/stub$last.conf" <<EOF
 server:
@@ -55,6 +58,7 @@ remote-control:
  control-enable: no
 EOF
     unbound -d -c "$work/stub$last.conf" >"$work/stub$last.log" 2>&1 &
+    stubs+=($!)
 done
 
 # Each runs one server in the foreground, as plain as its manual shows it, with a cache of 10,000
@@ -154,10 +158,21 @@ load() { # PID FILE DNSPERF-OPTION...
         END { printf "%.2f %d %d\n", done ? cpu / done : 0, rate, mean }' "$work/dnsperf.log"
 }
 
+# Prints what 99 of 100 answers take in ms at most, from a second after the first stub fell silent;
+# `none` when fewer came after that than had to come before.
+outage() {
+    (sleep 1 && kill -STOP "${stubs[0]}") &
+    dnsperf -v -s $listen -d "$work/late" -c 20 -t 5 -Q 2000 -l 5 >"$work/dnsperf.log" 2>&1
+    kill -CONT "${stubs[0]}"
+    # One line for each answer, in the order in which they came: 4,000 in two seconds.
+    awk '/^> / { print $5 * 1000 }' "$work/dnsperf.log" | tail -n +4001 | sort -n |
+        awk '{ all[NR] = $1 } END { if (NR) printf "%.1f", all[int(NR * 0.99)]; else printf "none" }'
+}
+
 # The results are lines of: server, then what load() prints for kept and for new names, the mean
-# latency at 20,000 questions a second, and MiB.
+# latency at 20,000 questions a second, MiB, and what outage() prints.
 measure() { # SERVER
-    local name=$1 pid attempt kept new slow
+    local name=$1 pid attempt kept new slow silent=
     "run_$name" >"$work/$name.log" 2>&1 &
     pid=$!
     for attempt in $(seq 100); do
@@ -170,7 +185,8 @@ measure() { # SERVER
     kept=$(load $pid kept -l "$seconds")
     slow=$(load $pid kept -l "$seconds" -Q 20000 | cut -d ' ' -f 1,3)
     new=$(load $pid new -l "$seconds")
-    echo "$name $kept $new $slow $(peak_of $pid)" >>"$work/results"
+    [ "$name" = echo ] || silent=$(outage)
+    echo "$name $kept $new $slow $(peak_of $pid) ${silent:--}" >>"$work/results"
     kill $pid
     wait $pid 2>/dev/null || true
 }
@@ -185,12 +201,14 @@ function ratio(what, value, of, goal) {
     if (value && of) printf "%-46s %5.2f  goal at most %.2f\n", what, value / of, goal
 }
 BEGIN {
-    printf "%-12s %22s %22s %22s %7s\n", "", "kept", "new", "kept, 20,000/s", ""
-    printf "%-12s %7s %9s %4s %7s %9s %4s %11s %10s %7s\n", "", "us CPU", "answers/s", "us",
-        "us CPU", "answers/s", "us", "us CPU", "us", "MiB"
+    printf "%-12s %22s %22s %22s %7s %7s\n", "", "kept", "new", "kept, 20,000/s", "", "silent"
+    printf "%-12s %7s %9s %4s %7s %9s %4s %11s %10s %7s %7s\n", "", "us CPU", "answers/s", "us",
+        "us CPU", "answers/s", "us", "us CPU", "us", "MiB", "p99 ms"
 }
 {
-    printf "%-12s %7.2f %9d %4d %7.2f %9d %4d %11.2f %10d %7.1f\n", $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+    printf "%-12s %7.2f %9d %4d %7.2f %9d %4d %11.2f %10d %7.1f %7s\n", $1, $2, $3, $4, $5, $6, $7,
+        $8, $9, $10, $11
+    if ($1 == "seedwire") silent = $11
     kept[$1] = $2; new[$1] = $5; late[$1] = $9
     if ($1 != "seedwire" && $1 != "echo" && (!best || $9 < best)) best = $9
 }
@@ -201,4 +219,5 @@ END {
     ratio("new, CPU: of dnsdist", new[ours], new["dnsdist"], 0.85)
     ratio("new, CPU: of CoreDNS", new[ours], new["coredns"], 0.3)
     ratio("kept at 20,000/s, latency: of the best peer", late[ours], best, 1)
+    ratio("one upstream silent for a second: p99, ms", silent, 1, 25)
 }' "$work/results"
