@@ -1,6 +1,7 @@
 //! Running steps with a journal, and taking them back.
 
 use std::fmt;
+use std::slice;
 
 use seedwire_core::netstate::Step;
 
@@ -81,12 +82,19 @@ pub(super) fn all_or_nothing<K: Kernel>(kernel: &mut K, steps: &[Step]) -> Resul
 
 fn roll_back<K: Kernel>(kernel: &mut K, journal: Journal) -> ApplyError {
     let inverses = |steps: &[Step]| steps.iter().rev().map(Step::inverse).collect::<Vec<_>>();
-    // If it was not done, its inverse fails, which is as good.
+    let mut left = Vec::new();
     for step in inverses(&journal.uncertain) {
-        kernel.run(&[step]);
+        match kernel.run(slice::from_ref(&step)).pop() {
+            // What is there was never deleted.
+            Some(Err(error)) if error.errno() != Some(libc::EEXIST) => left.push(Left {
+                step: step.to_string(),
+                error,
+            }),
+            _ => {}
+        }
     }
     let undo = inverses(&journal.done);
-    let left = as_many_as_possible(kernel, &undo).err().unwrap_or_default();
+    left.extend(as_many_as_possible(kernel, &undo).err().unwrap_or_default());
     let mut failed = journal.failed.into_iter();
     let (step, source) = failed
         .next()

@@ -17,12 +17,40 @@ const BY_KERNEL: u8 = 2;
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeKernel {
     pub(super) state: Observed,
-    /// How many more steps succeed; `None`: all.
-    pub(super) fails_after: Option<usize>,
+    /// What goes wrong; `None`: nothing.
+    pub(super) fault: Option<Fault>,
+    /// Whether every listing breaks off.
+    pub(super) unreadable: bool,
+}
+
+/// Something that goes wrong with a step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    /// How many more steps succeed before.
+    pub(super) after: usize,
+    /// What it is.
+    pub(super) kind: FaultKind,
+    /// Whether it strikes all steps from there on, rather than one.
+    pub(super) lasts: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FaultKind {
+    /// The kernel refuses the step.
+    Refused,
+    /// Neither it nor those sent with it reach the kernel, and no answer comes.
+    LostUndone,
+    /// It and those sent with it are done, but no answer comes.
+    LostDone,
+    /// As [`FaultKind::LostDone`], and the kernel refuses what comes after.
+    LostThenRefused,
 }
 
 impl Kernel for FakeKernel {
     fn observe(&mut self, _: &Instance) -> Result<Observed, Error> {
+        if self.unreadable {
+            return Err(lost());
+        }
         let mut observed = self.state.clone();
         if let Some(table) = &mut observed.table {
             table.content = None;
@@ -35,18 +63,31 @@ impl Kernel for FakeKernel {
     }
 
     fn run(&mut self, steps: &[Step]) -> Vec<Result<(), Error>> {
-        let run = |step| match &mut self.fails_after {
-            Some(0) => {
-                // Once, so that the roll back can be seen to work.
-                self.fails_after = None;
-                Err(refused(libc::EIO))
+        let mut answers = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            match self.struck() {
+                None => answers.push(self.state_run(step)),
+                Some(FaultKind::Refused) => answers.push(Err(refused(libc::EIO))),
+                Some(kind) => {
+                    if !matches!(kind, FaultKind::LostUndone) {
+                        for step in &steps[index..] {
+                            // Nobody learns how it went.
+                            let _ = self.state_run(step);
+                        }
+                    }
+                    answers.push(Err(lost()));
+                    break;
+                }
             }
-            limit => {
-                *limit = limit.map(|left| left - 1);
-                self.state_run(step)
-            }
-        };
-        steps.iter().map(run).collect()
+        }
+        answers
+    }
+}
+
+fn lost() -> Error {
+    Error::Receive {
+        what: "run a step".to_owned(),
+        source: io::Error::from_raw_os_error(libc::ENOBUFS),
     }
 }
 
@@ -61,6 +102,23 @@ fn refused(errno: i32) -> Error {
 }
 
 impl FakeKernel {
+    /// Whether the next step is struck by the fault.
+    fn struck(&mut self) -> Option<FaultKind> {
+        let fault = self.fault.as_mut()?;
+        if let Some(fewer) = fault.after.checked_sub(1) {
+            fault.after = fewer;
+            return None;
+        }
+        let kind = fault.kind;
+        if !fault.lasts {
+            // So that the roll back can be seen to work.
+            self.fault = None;
+        } else if matches!(kind, FaultKind::LostThenRefused) {
+            fault.kind = FaultKind::Refused;
+        }
+        Some(kind)
+    }
+
     fn state_run(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::Sysctl { path, to, .. } => {

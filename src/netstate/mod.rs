@@ -26,6 +26,7 @@ pub use repair::Repair;
 
 /// The network state of one instance, in the network namespace of the thread that first uses it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct NetState<K = LiveKernel> {
     instance: Instance,
     kernel: K,
@@ -35,6 +36,7 @@ pub struct NetState<K = LiveKernel> {
 
 /// A table that this process made.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Applied {
     table: Table,
     /// What the kernel then held; `None` where it could not be read.

@@ -1,6 +1,7 @@
 //! Putting back what others changed.
 
 use std::collections::HashSet;
+use std::slice;
 use std::time::Instant;
 
 use seedwire_core::netstate::{Conflict, Contests, Desired, Held, Step, plan_around};
@@ -39,8 +40,25 @@ impl<K: Kernel> NetState<K> {
         let observed = self.observe()?;
         let (steps, conflicts) = plan_around(desired, &observed);
         let (mut done, held) = contests.admit(steps, now);
-        let failed = apply::as_many_as_possible(&mut self.kernel, &done);
-        let failed = failed.err().unwrap_or_default();
+        let is_sysctl = |step: &Step| matches!(step, Step::Sysctl { .. });
+        // A sysctl may only be set when those before it are: a host that forwards IPv6 loses its
+        // default route where router advertisements were not seen to first.
+        let mut in_order = !held.iter().any(|held| is_sysctl(&held.step));
+        let mut failed = Vec::new();
+        done.retain(|step| {
+            if is_sysctl(step) && in_order {
+                let ran = apply::as_many_as_possible(&mut self.kernel, slice::from_ref(step));
+                in_order = ran.is_ok();
+                failed.extend(ran.err().unwrap_or_default());
+                in_order
+            } else {
+                !is_sysctl(step)
+            }
+        });
+        let others = done.iter().filter(|step| !is_sysctl(step));
+        let others: Vec<Step> = others.cloned().collect();
+        let ran = apply::as_many_as_possible(&mut self.kernel, &others);
+        failed.extend(ran.err().unwrap_or_default());
         let texts: HashSet<&str> = failed.iter().map(|left| left.step.as_str()).collect();
         done.retain(|step| texts.is_empty() || !texts.contains(step.to_string().as_str()));
         if done.iter().any(|step| matches!(step, Step::Table { .. })) {

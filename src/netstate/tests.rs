@@ -1,3 +1,5 @@
+mod faults;
+
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +16,7 @@ use seedwire_core::netstate::{
 use seedwire_core::types::{InterfaceName, Prefix, PrivateKey, PublicKey};
 
 use super::fake::FakeKernel;
-use super::{ApplyError, NetState};
+use super::{ApplyError, Kernel, NetState};
 
 const LO: u32 = 1;
 const ETH: u32 = 2;
@@ -158,7 +160,7 @@ fn want(config: &Config) -> Desired {
 fn net_state(state: Observed) -> NetState<FakeKernel> {
     let kernel = FakeKernel {
         state,
-        fails_after: None,
+        ..FakeKernel::default()
     };
     NetState::with_kernel(interface(), kernel)
 }
@@ -339,27 +341,6 @@ proptest! {
             let mut state = net_state(state.kernel.state.clone());
             state.clear().unwrap();
             prop_assert_eq!(without_settings(state.kernel.state), without_settings(host));
-        }
-    }
-
-    #[test]
-    fn a_failed_step_leaves_the_old_state(
-        host in any_host(), one in any_config(), other in any_config(), fails_after in 0_usize..20,
-    ) {
-        let mut state = net_state(host);
-        let _ = state.apply(&want(&one));
-        let before = state.kernel.state.clone();
-        state.kernel.fails_after = Some(fails_after);
-        match state.apply(&want(&other)) {
-            Err(ApplyError::Step { left, .. }) => {
-                prop_assert!(left.is_empty());
-                prop_assert_eq!(&state.kernel.state, &before);
-                state.kernel.fails_after = None;
-                prop_assert!(state.apply(&want(&other)).is_ok());
-            }
-            Err(ApplyError::Conflict(_)) => prop_assert_eq!(&state.kernel.state, &before),
-            Err(error) => prop_assert!(false, "{}", error),
-            Ok(_) => {}
         }
     }
 }
@@ -592,7 +573,7 @@ fn names_alone_give_the_loopback_its_address_back() {
     let before = host();
     let kernel = FakeKernel {
         state: before.clone(),
-        fails_after: None,
+        ..FakeKernel::default()
     };
     let mut state = NetState::with_kernel(lo.clone(), kernel);
     let wanted = desired(Instance::new(lo), &config, &facts());
