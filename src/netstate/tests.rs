@@ -608,3 +608,31 @@ fn an_alias_of_ours_is_taken_for_ours() {
     host.links[2].alias = Some(LINK_ALIAS.to_owned());
     assert!(plan_of(&config(&[]), &host).is_ok());
 }
+
+#[test]
+fn instances_with_the_same_priorities_share_a_rule_until_the_last_has_gone() {
+    let one = instance();
+    let other = (0..)
+        .map(|n| Instance::new(format!("seed{n}").parse().unwrap()))
+        .find(|other| other.priority() == one.priority() && *other != one)
+        .unwrap();
+    let rules_of = |instance: &Instance| {
+        let config = config(&["0.0.0.0/0", "::/0"]);
+        desired(instance.clone(), &config, &facts()).rules
+    };
+    let mut observed = host();
+    observed.rules = rules_of(&one);
+    observed.rules.extend(rules_of(&other));
+    observed.rules.sort();
+    observed.rules.dedup();
+    assert_eq!(observed.rules.len(), 6, "one rule of each family is shared");
+    let mut kernel = FakeKernel {
+        state: observed,
+        ..FakeKernel::default()
+    };
+    for (leaves, left) in [(&one, 4), (&other, 0)] {
+        let nothing = Desired::nothing(leaves.clone());
+        kernel.run(&plan(&nothing, &kernel.state).unwrap());
+        assert_eq!(kernel.state.rules.len(), left);
+    }
+}

@@ -77,6 +77,13 @@ impl Instance {
         rule.protocol == PROTOCOL && (keeps_main || looks_up)
     }
 
+    /// Whether this is another instance's rule for its private table, at the priorities that are
+    /// ours too: the rule before it is then one for both.
+    pub(super) fn shares_priority(&self, rule: &Rule) -> bool {
+        let is_private = rule.table & 0xffff_0000 == MAGIC && rule.table != self.table();
+        rule.protocol == PROTOCOL && rule.priority == self.priority() + 1 && is_private
+    }
+
     /// Whether this address on `lo` is ours.
     pub fn owns_local_address(&self, address: &Address) -> bool {
         address.metric == self.address_metric()

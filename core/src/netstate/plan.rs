@@ -208,8 +208,14 @@ impl Planner<'_> {
     }
 
     fn rules_to_delete(&self) -> Vec<Step> {
+        let instance = &self.desired.instance;
+        let others_need = |rule: &Rule| {
+            let mut rules = self.observed.rules.iter();
+            rule.priority == instance.priority()
+                && rules.any(|r| r.family == rule.family && instance.shares_priority(r))
+        };
         let ours = self.observed.rules.iter().filter(|rule| {
-            self.desired.instance.owns_rule(rule) && !self.desired.rules.contains(rule)
+            instance.owns_rule(rule) && !self.desired.rules.contains(rule) && !others_need(rule)
         });
         let delete = |rule: &Rule| Step::Rule {
             add: false,
