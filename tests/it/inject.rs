@@ -88,10 +88,6 @@ fn with_the_mode_dns_seedwire_is_the_only_nameserver() {
     assert!(text.contains(expected), "{text}");
     let variable = "            - name: CLUSTER_DNS_1\n              value: \"10.96.0.10\"\n";
     assert!(text.contains(variable), "{text}");
-    assert!(
-        text.contains("                - NET_BIND_SERVICE\n"),
-        "{text}"
-    );
 }
 
 #[test]
@@ -321,7 +317,19 @@ fn a_namespace_that_forbids_what_it_needs_is_told() {
 
 #[test]
 fn what_the_configuration_lacks_is_told() {
-    let cases: [(&str, &str, &[&str], &str); 6] = [
+    let cases: [(&str, &str, &[&str], &str); 8] = [
+        (
+            "http: \":9586\"",
+            "http: \":9586\"\n      startupWait: never",
+            &[],
+            "ConfigMap seedwire: control.startupWait has to be less than 90s, when the kubelet gives up and starts the sidecar anew",
+        ),
+        (
+            "http: \":9586\"",
+            "http: \":9586\"\n      startupWait: 2m",
+            &[],
+            "control.startupWait",
+        ),
         (
             "http: \":9586\"",
             "http: \"127.0.0.1:9586\"",

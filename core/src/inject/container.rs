@@ -40,7 +40,7 @@ securityContext:
   runAsNonRoot: false
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL], add: [NET_ADMIN]}
+  capabilities: {drop: [ALL], add: [NET_ADMIN, NET_BIND_SERVICE]}
   seccompProfile: {type: RuntimeDefault}
 resources:
   requests: {cpu: 5m, memory: 16Mi}
@@ -62,20 +62,8 @@ pub(super) fn container(options: &Options) -> Value {
     let mut container = fixed(CONTAINER);
     container.set("image", Value::text(&options.image));
     if let Mode::Dns { cluster_dns, .. } = &options.mode {
-        push(
-            &mut container,
-            "env",
-            &mut cluster_dns_variables(cluster_dns),
-        );
-        if let Some(security) = container.map_mut("securityContext")
-            && let Some(capabilities) = security.map_mut("capabilities")
-        {
-            // For port 53.
-            push(
-                capabilities,
-                "add",
-                &mut vec![Value::text("NET_BIND_SERVICE")],
-            );
+        if let Some(Value::List(variables)) = container.get_mut("env") {
+            variables.extend(cluster_dns_variables(cluster_dns));
         }
     }
     Value::Map(container)
@@ -95,25 +83,22 @@ pub(super) fn volumes(options: &Options) -> Vec<Value> {
     volumes.into_iter().map(Value::Map).collect()
 }
 
+/// When the startup probe gives up, in seconds.
+pub(super) const STARTS_WITHIN: u64 = 90;
+
 /// The name of the variable that holds an address of `--cluster-dns`, counted from 0.
 pub(super) fn cluster_dns_variable(index: usize) -> String {
     format!("CLUSTER_DNS_{}", index + 1)
 }
 
-fn cluster_dns_variables(addresses: &[IpAddr]) -> Vec<Value> {
+fn cluster_dns_variables(addresses: &[IpAddr]) -> impl Iterator<Item = Value> {
     let variable = |(i, address): (usize, &IpAddr)| {
         let mut variable = Map::default();
         variable.set("name", Value::text(cluster_dns_variable(i)));
         variable.set("value", Value::text(address.to_string()));
         Value::Map(variable)
     };
-    addresses.iter().enumerate().map(variable).collect()
-}
-
-fn push(map: &mut Map, key: &str, values: &mut Vec<Value>) {
-    if let Some(Value::List(list)) = map.get_mut(key) {
-        list.append(values);
-    }
+    addresses.iter().enumerate().map(variable)
 }
 
 fn fixed(text: &str) -> Map {

@@ -2,6 +2,7 @@
 //! its files are not known here, so it is looked into and not checked.
 
 use super::Identity;
+use super::container::STARTS_WITHIN;
 use super::tree::{Map, Value, parse};
 
 /// The entry of the ConfigMap that holds the configuration.
@@ -22,6 +23,8 @@ pub(super) struct Known {
     pub(super) dns_upstreams: Vec<String>,
     /// `control.http`.
     http: Option<String>,
+    /// `control.startupWait`.
+    startup_wait: Option<String>,
 }
 
 impl Known {
@@ -42,7 +45,19 @@ impl Known {
             dns_listen: dns("listen"),
             dns_upstreams: dns("upstreams"),
             http: texts(root.at(&["control", "http"])).pop(),
+            startup_wait: texts(root.at(&["control", "startupWait"])).pop(),
         })
+    }
+
+    /// Whether /startupz may turn 200 only after the startup probe has given up.
+    pub(super) fn starts_too_late(&self) -> bool {
+        let wait = self.startup_wait.as_deref().unwrap_or("60s");
+        let factors = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+        let millis = factors.iter().find_map(|(unit, factor)| {
+            let number = wait.strip_suffix(unit)?.parse::<u64>().ok()?;
+            number.checked_mul(*factor)
+        });
+        wait == "never" || millis.is_some_and(|millis| millis >= STARTS_WITHIN * 1000)
     }
 
     /// Whether the kubelet, which asks at the pod's address, finds the health checks.

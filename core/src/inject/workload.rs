@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::container::STARTS_WITHIN;
 use super::known::Known;
 use super::tree::{Map, Value};
 use super::{Document, Identity, Mode, Options, Report, dns, each_object, istio, pod, replicas};
@@ -235,6 +236,15 @@ impl Facts {
             self.refuse(
                 &path,
                 "control.http has to be \":9586\": the kubelet probes the pod's address",
+            );
+        }
+        if known.starts_too_late() {
+            self.refuse(
+                &path,
+                &format!(
+                    "control.startupWait has to be less than {STARTS_WITHIN}s, when the kubelet \
+                     gives up and starts the sidecar anew"
+                ),
             );
         }
         if let Mode::Dns { cluster_dns, .. } = &options.mode
