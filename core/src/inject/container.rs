@@ -61,10 +61,10 @@ const TUN: &str = "{name: seedwire-tun, hostPath: {path: /dev/net/tun, type: Cha
 pub(super) fn container(options: &Options) -> Value {
     let mut container = fixed(CONTAINER);
     container.set("image", Value::text(&options.image));
-    if let Mode::Dns { cluster_dns, .. } = &options.mode {
-        if let Some(Value::List(variables)) = container.get_mut("env") {
-            variables.extend(cluster_dns_variables(cluster_dns));
-        }
+    if let Mode::Dns { cluster_dns, .. } = &options.mode
+        && let Some(Value::List(variables)) = container.get_mut("env")
+    {
+        variables.extend(cluster_dns_variables(cluster_dns));
     }
     Value::Map(container)
 }
