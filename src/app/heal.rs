@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const SHARE: u32 = 10;
 /// The settings of the kernel that tell no one when they change are looked at this often.
 const SAFETY_CHECK: Duration = Duration::from_secs(60);
+/// A state that could not be read is read again after this long.
+const RETRY: Duration = Duration::from_secs(1);
 /// Lines in the log for one repair; what is beyond is counted.
 const MOST_LINES: usize = 20;
 
@@ -94,12 +96,17 @@ impl Instance {
             return;
         };
         let repair = net.repair(desired, &mut healing.contests, started.into_std());
-        let repair = repair.unwrap_or_else(|error| {
-            // Read again at the next change, or by the safety check.
-            let error = anyhow::Error::new(error);
-            tracing::warn!(error = %format!("{error:#}"), "failed to observe the network state");
-            Repair::default()
-        });
+        let repair = match repair {
+            Ok(repair) => repair,
+            Err(error) => {
+                let trouble = format!("{:#}", anyhow::Error::new(error));
+                healing.looked(started, &[]);
+                healing.next = Instant::now() + RETRY;
+                self.state.set_network_trouble(trouble.clone());
+                healing.tell(vec![trouble]);
+                return;
+            }
+        };
         healing.looked(started, &repair.held);
         self.show(repair, followed);
     }
