@@ -28,6 +28,12 @@ e2e: rust programs
 	@scripts/peers.sh loki promtail
 	@$(CARGO) test --quiet --test e2e
 
+#: make kernel    against the kernel's WireGuard, in a guest with Debian's kernel (QEMU; as root)
+kernel: rust programs
+	@scripts/need.sh vm
+	@$(CARGO) build --quiet
+	@netns-tests/vm/kernel.sh
+
 #: make bench-dns the DNS forwarder's cost beside its peers' (some minutes; CoreDNS needs Go)
 bench-dns: static
 	@scripts/need.sh bench-dns
@@ -77,4 +83,4 @@ rust:
 programs:
 	@scripts/need.sh programs
 
-.PHONY: help demo test interop e2e bench-dns static image lint audit manifests rust programs
+.PHONY: help demo test interop e2e kernel bench-dns static image lint audit manifests rust programs

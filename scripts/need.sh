@@ -6,6 +6,7 @@
 #   scripts/need.sh target NAME   Rust's standard library for a target; added when rustup is there
 #   scripts/need.sh programs      what the tests run; installed from Debian when they are missing
 #   scripts/need.sh bench-dns     what the DNS bench runs; likewise
+#   scripts/need.sh vm            what the test in a guest runs; likewise
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -15,6 +16,9 @@ programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:d
 ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils ps:procps'
 
 bench_dns='unbound:unbound dnsmasq:dnsmasq-base dnsdist:dnsdist dnsperf:dnsperf gcc:gcc ip:iproute2'
+
+vm='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio modprobe:kmod wg:wireguard-tools
+wireguard-go:wireguard-go'
 
 fail() {
     echo "seedwire: $*" >&2
@@ -96,5 +100,6 @@ go) need_go "$2" ;;
 target) need_target "$2" ;;
 programs) need_packages programs "$programs" ;;
 bench-dns) need_packages bench-dns "$bench_dns" ;;
-*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs | bench-dns" ;;
+vm) need_packages vm "$vm" ;;
+*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs | bench-dns | vm" ;;
 esac

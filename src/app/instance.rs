@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use seedwire_core::config::{self, Config, Control};
+use seedwire_core::config::{self, Backend, Config, Control};
 use seedwire_core::netstate::{Desired, Facts, desired};
 use seedwire_core::tunnel::{PathState, Paths};
 use seedwire_core::types::InterfaceName;
@@ -60,11 +60,12 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    fn create(interface: &InterfaceName, mtu: u16) -> anyhow::Result<Self> {
+    fn create(interface: &InterfaceName, backend: Backend, mtu: u16) -> anyhow::Result<Self> {
         let device = Device::create(DeviceOptions {
             interface: interface.clone(),
             mtu,
             uapi: Uapi::IfPossible,
+            backend,
         })?;
         let servers = Servers::Listed(Vec::new());
         let resolver = Arc::new(ConfiguredResolver::new(servers, None));
@@ -189,9 +190,16 @@ impl Instance {
         if self.tunnel.is_none() {
             // Finds conflicts before anything is changed.
             net.plan_text(&desired)?;
-            let created = Tunnel::create(&tunnel.interface, mtu.bytes)?;
+            let created = Tunnel::create(&tunnel.interface, tunnel.backend, mtu.bytes)?;
             self.paths = created.device.paths();
-            self.state.set_device(Some(created.device.handle()));
+            let choice = created.device.choice().clone();
+            tracing::info!(
+                backend = choice.name(),
+                reason = choice.reason,
+                "made the tunnel"
+            );
+            self.state
+                .set_device(Some((created.device.handle(), choice)));
             self.tunnel = Some(created);
         }
         self.state.set_mtu(mtu);

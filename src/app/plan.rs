@@ -11,6 +11,7 @@ use super::scope::network_scope;
 use crate::dns::ConfiguredResolver;
 use crate::netstate::NetState;
 use crate::resolve::Resolve;
+use crate::tunnel::choose;
 
 /// The steps that bring the network state to what the configuration wants, as text. Endpoint names
 /// are resolved for it; one that can't be is left out of account.
@@ -30,7 +31,15 @@ pub fn plan(config: &Config) -> anyhow::Result<Vec<String>> {
         },
     };
     let desired = desired(net.instance().clone(), config, &facts);
-    Ok(net.plan_text(&desired)?)
+    let mut steps = net.plan_text(&desired)?;
+    if let Some(tunnel) = &config.tunnel {
+        let choice = choose(tunnel.backend)?;
+        let made = format!("add link {}", tunnel.interface);
+        if let Some(step) = steps.iter_mut().find(|step| **step == made) {
+            step.push_str(&format!(" (backend {}: {})", choice.name(), choice.reason));
+        }
+    }
+    Ok(steps)
 }
 
 fn resolve_endpoints(config: &Config) -> anyhow::Result<Vec<std::net::IpAddr>> {

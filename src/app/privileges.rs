@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use seedwire_core::config::Config;
 
+use crate::tunnel::choose;
+
 const TUN: &str = "/dev/net/tun";
 /// Bits of the capability sets (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -114,11 +116,14 @@ impl Privileges {
     /// With everything it lacks, each with what to change.
     pub fn allow(&self, config: &Config) -> Result<(), Lacks> {
         let mut lacks = Vec::new();
-        if config.tunnel.is_some() {
+        if let Some(tunnel) = &config.tunnel {
             if !self.net_admin() {
                 lacks.push(Lack::NetAdmin { uid: self.uid });
             }
-            lacks.extend(open_tun().err());
+            // Why the kernel can't be used is said where the tunnel is made.
+            if choose(tunnel.backend).is_ok_and(|choice| !choice.kernel) {
+                lacks.extend(open_tun().err());
+            }
         }
         lacks.extend(self.port_lack(config));
         if lacks.is_empty() {

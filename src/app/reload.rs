@@ -70,6 +70,10 @@ impl Running {
                 name(&scope)
             );
         }
+        let backend = |config: &Config| config.tunnel.as_ref().map(|tunnel| tunnel.backend);
+        if backend(new) != backend(&self.config) {
+            bail!("a running instance can't change its tunnel.backend: restart it");
+        }
         Ok(Privileges::of_this_process().allow(new)?)
     }
 }

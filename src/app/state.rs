@@ -14,11 +14,11 @@ use crate::control::snapshot::{
     ConfigState, Dns, Instance, LastError, Port, Reason, ReasonKind, Snapshot, Step, Tunnel,
 };
 use crate::ports::RelayStatus;
-use crate::tunnel::DeviceHandle;
+use crate::tunnel::{Choice, DeviceHandle};
 
 /// The state of the instance, as its parts last told.
 pub(super) struct State {
-    device: Mutex<Option<DeviceHandle>>,
+    device: Mutex<Option<(DeviceHandle, Choice)>>,
     known: Mutex<Known>,
 }
 
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// The tunnel whose peers are shown.
-    pub(super) fn set_device(&self, device: Option<DeviceHandle>) {
+    pub(super) fn set_device(&self, device: Option<(DeviceHandle, Choice)>) {
         *lock(&self.device) = device;
     }
 
@@ -188,9 +188,10 @@ impl Source for State {
     fn snapshot(&self) -> Snapshot {
         let device = lock(&self.device).clone();
         let known = self.known();
-        let tunnel = device.zip(known.mtu.as_ref()).map(|(device, mtu)| Tunnel {
-            backend: "userspace".to_owned(),
-            backend_reason: "the only one in this version".to_owned(),
+        let tunnel = device.zip(known.mtu.as_ref());
+        let tunnel = tunnel.map(|((device, choice), mtu)| Tunnel {
+            backend: choice.name().to_owned(),
+            backend_reason: choice.reason,
             mtu: mtu.bytes,
             mtu_reason: mtu.reason.clone(),
             listen_port: device.listen_port().unwrap_or(0),

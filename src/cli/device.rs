@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use seedwire_core::config::{Log, LogFormat, LogLevel};
+use seedwire_core::config::{Backend, Log, LogFormat, LogLevel};
 use seedwire_core::types::InterfaceName;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -77,6 +77,7 @@ impl Device {
             interface: self.interface,
             mtu: MTU,
             uapi: Uapi::Required,
+            backend: Backend::Userspace,
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use seedwire_core::config::Backend;
 use seedwire_core::netstate::{
     Action, Address, Chain, ChainKind, Hook, Link, MAIN_TABLE, Match, NftRule, Route, RouteKind,
     Table,
@@ -151,6 +152,7 @@ fn probe(rtnl: &mut Rtnl) -> Result<()> {
         interface: name.parse()?,
         mtu: 1420,
         uapi: Uapi::Off,
+        backend: Backend::Userspace,
     };
     let device = Device::create(options).map_err(|error| {
         let errno = match &error {

@@ -53,6 +53,11 @@ pub enum NewLink<'a> {
         /// The name.
         name: &'a str,
     },
+    /// A link of the kernel's WireGuard.
+    Wireguard {
+        /// The name.
+        name: &'a str,
+    },
 }
 
 /// A change of one property of a link.
@@ -140,6 +145,10 @@ impl Rtnl {
                 let what = format!("create bridge {name}");
                 (what, name, InfoKind::Bridge, None)
             }
+            NewLink::Wireguard { name } => {
+                let what = format!("create WireGuard link {name}");
+                (what, name, InfoKind::Wireguard, None)
+            }
         };
         let mut info = vec![LinkInfo::Kind(kind)];
         info.extend(data.map(LinkInfo::Data));
@@ -193,6 +202,15 @@ impl Rtnl {
         };
         let request = RouteNetlinkMessage::SetLink(message);
         self.socket.request(&what, 0, request)
+    }
+
+    /// Deletes a link.
+    pub fn delete_link(&mut self, index: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let request = RouteNetlinkMessage::DelLink(message);
+        self.socket
+            .request(&format!("delete link {index}"), 0, request)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The kernel's network state over netlink: a thin, synchronous layer.
 //!
 //! [`Rtnl`] reads and changes links, addresses, routes and rules, [`Nft`] the tables of nf_tables,
-//! and [`sysctl`] the settings below /proc/sys. A socket belongs to the network
+//! [`Wireguard`] the links of the kernel's WireGuard, and [`sysctl`] the settings below /proc/sys. A socket belongs to the network
 //! namespace in which its thread was when it was opened, and stays there.
 //!
 //! Messages are made with the builders of netlink-packet-*. What the kernel sends is read
@@ -21,12 +21,14 @@ mod rules;
 mod socket;
 pub mod sysctl;
 mod watch;
+mod wireguard;
 
 pub use error::{Error, Refusal};
 pub use links::{LinkChange, Namespace, NewLink};
 pub use monitor::Monitor;
 pub use nft::Nft;
 pub use routes::Lookup;
+pub use wireguard::{DeviceChange, DeviceState, PeerChange, PeerRecord, Wireguard};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 

@@ -11,6 +11,7 @@ use netlink_sys::SocketAddr;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
+use zeroize::Zeroizing;
 
 use super::error::Error;
 use super::message::messages;
@@ -30,7 +31,7 @@ const BUFFER_LENGTH: usize = 64 * 1024;
 /// A message of the kernel: its type and what follows the header.
 pub(super) struct Reply {
     pub(super) kind: u16,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Zeroizing<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Socket {
     where
         M: NetlinkSerializable + Debug,
     {
-        let mut bytes = Vec::new();
+        let mut bytes = Zeroizing::new(Vec::new());
         let sequence = self.append(&mut bytes, flags | NLM_F_REQUEST | NLM_F_ACK, message);
         self.send(what, &bytes)?;
         self.replies(what, sequence, sequence).map(drop)
@@ -208,7 +209,7 @@ impl Socket {
                     }
                     kind => replies.push(Reply {
                         kind,
-                        body: message.body.to_vec(),
+                        body: message.body.to_vec().into(),
                     }),
                 }
             }
@@ -237,7 +238,7 @@ impl Socket {
                     }
                     kind => replies.push(Reply {
                         kind,
-                        body: message.body.to_vec(),
+                        body: message.body.to_vec().into(),
                     }),
                 }
             }
@@ -268,13 +269,14 @@ impl Socket {
         })
     }
 
-    fn receive(&self, what: &str) -> Result<Vec<u8>, Error> {
+    fn receive(&self, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
         let failed = |source| Error::Receive {
             what: what.to_owned(),
             source,
         };
         loop {
-            let mut bytes = vec![0; BUFFER_LENGTH];
+            // The state of a WireGuard link holds keys.
+            let mut bytes = Zeroizing::new(vec![0; BUFFER_LENGTH]);
             let receive = || self.socket.recv_from(&mut &mut bytes[..], libc::MSG_TRUNC);
             let (length, sender) = retry_interrupted(receive).map_err(failed)?;
             if length > BUFFER_LENGTH {

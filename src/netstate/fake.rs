@@ -128,6 +128,10 @@ impl FakeKernel {
             Step::Link {
                 index, property, ..
             } => self.change_link(*index, property),
+            Step::RemoveLink { index, .. } => {
+                self.state.links.retain(|link| link.index != *index);
+                Ok(())
+            }
             Step::Address { add, address, .. } => self.change_address(*add, address),
             Step::Route { add, route, .. } => self.change_route(*add, route),
             Step::Rule { add, rule } => change(&mut self.state.rules, *add, rule),

@@ -75,6 +75,7 @@ impl LiveKernel {
                 };
                 self.rtnl()?.change_link(*index, change)
             }
+            Step::RemoveLink { index, .. } => gone(self.rtnl()?.delete_link(*index)),
             Step::Address { add, address, .. } if *add => self.rtnl()?.add_address(address),
             Step::Address { address, .. } => gone(self.rtnl()?.delete_address(address)),
             Step::Route { add, route, .. } if *add => self.rtnl()?.add_route(route),

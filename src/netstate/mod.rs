@@ -156,15 +156,27 @@ impl<K: Kernel> NetState<K> {
     }
 
     /// Removes everything that is this instance's, whichever process made it. Goes on past errors
-    /// and returns them all. The link goes with the process that holds it.
+    /// and returns them all. A TUN link goes with the process that holds it.
     pub fn clear(&mut self) -> Result<Report, ClearError> {
         let observed = self.observe().map_err(ClearError::Observe)?;
         let nothing = Desired::nothing(self.instance.clone());
         // Nothing conflicts with nothing.
-        let steps = plan(&nothing, &observed).unwrap_or_default();
+        let mut steps = plan(&nothing, &observed).unwrap_or_default();
+        steps.extend(self.link_that_stays(&observed));
         apply::as_many_as_possible(&mut self.kernel, &steps).map_err(ClearError::Left)?;
         self.applied = None;
         Ok(Report { steps })
+    }
+
+    /// A link of the kernel's WireGuard: unlike a TUN link it outlives its process.
+    fn link_that_stays(&self, observed: &Observed) -> Option<Step> {
+        let link = observed.link(self.instance.interface().as_str())?;
+        let is_ours = link.alias.as_deref() == Some(LINK_ALIAS);
+        let stays = link.kind.as_deref() == Some("wireguard");
+        (is_ours && stays).then(|| Step::RemoveLink {
+            name: link.name.clone(),
+            index: link.index,
+        })
     }
 
     /// The steps that [`NetState::apply`] would run now, as text. Where the tunnel link is not

@@ -603,6 +603,24 @@ fn the_plan_makes_the_link_and_takes_nobody_elses() {
 }
 
 #[test]
+fn a_link_that_outlived_its_process_is_removed_and_nobody_elses() {
+    for (alias, kind, stays) in [
+        (Some(LINK_ALIAS), "wireguard", false),
+        (Some(LINK_ALIAS), "tun", true),
+        (Some("someone else"), "wireguard", true),
+        (None, "wireguard", true),
+    ] {
+        let mut host = host();
+        host.links[2].alias = alias.map(str::to_owned);
+        host.links[2].kind = Some(kind.to_owned());
+        let mut state = net_state(host);
+        state.clear().unwrap();
+        let is_there = state.kernel.state.link("seed0").is_some();
+        assert_eq!(is_there, stays, "{alias:?} {kind}");
+    }
+}
+
+#[test]
 fn an_alias_of_ours_is_taken_for_ours() {
     let mut host = host();
     host.links[2].alias = Some(LINK_ALIAS.to_owned());

@@ -13,6 +13,12 @@ pub enum TunnelError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This kernel has no WireGuard.
+    #[error("failed to use the kernel's WireGuard: the kernel has none")]
+    NoKernel,
+    /// The kernel's WireGuard link could not be made or changed.
+    #[error("failed to use the kernel's WireGuard")]
+    Kernel(#[source] Box<crate::netlink::Error>),
     /// The UDP sockets could not be bound.
     #[error("failed to bind UDP port {port}")]
     Bind {

@@ -1,7 +1,8 @@
-//! The WireGuard tunnel: a TUN link, UDP sockets, the peers between them, and the socket of the
-//! configuration protocol.
+//! The WireGuard tunnel. [`Device`] is one of two [`Backend`]s: the kernel's WireGuard, configured
+//! over netlink (`kernel`), or the userspace one, which is all else here: a TUN link, UDP sockets,
+//! the peers between them, and the socket of the configuration protocol.
 //!
-//! Packets never pass through tokio. Each device has its own threads: one takes packets from the
+//! Packets never pass through tokio. Each userspace device has its own threads: one takes packets from the
 //! TUN and sends them, one receives and hands them to the TUN, one looks at peers when their time
 //! has come, one serves wg(8).
 
@@ -9,6 +10,7 @@ mod batch;
 mod endpoints;
 mod error;
 mod handover;
+mod kernel;
 mod noise;
 mod peer;
 mod settings;
@@ -27,6 +29,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use seedwire_core::config;
 use seedwire_core::tunnel::{Paths, PeerStatus};
 use seedwire_core::types::{Endpoint, InterfaceName, PublicKey};
 use tokio::sync::watch;
@@ -35,6 +38,8 @@ pub use endpoints::Dialer;
 pub use error::{Failure, TunnelError};
 pub use settings::Settings;
 pub use uapi::remove_left_socket;
+
+use crate::netlink::Wireguard;
 
 use shared::{Schedule, Shared, Table, lock};
 use state::State;
@@ -47,8 +52,73 @@ pub struct DeviceOptions {
     pub interface: InterfaceName,
     /// The MTU of the interface in bytes.
     pub mtu: u16,
-    /// Whether wg(8) is served.
+    /// Whether wg(8) is served where it does not speak to the kernel.
     pub uapi: Uapi,
+    /// Who carries the packets.
+    pub backend: config::Backend,
+}
+
+/// What a running tunnel does, whoever carries its packets. The methods are those of
+/// [`DeviceHandle`].
+trait Backend: Paths {
+    fn set(&self, settings: &Settings) -> Result<Vec<String>, TunnelError>;
+    fn peers(&self) -> Vec<PeerStatus>;
+    fn listen_port(&self) -> Option<u16>;
+    fn changes(&self) -> watch::Receiver<u64>;
+    fn failure(&self) -> Option<Failure>;
+    fn is_stopped(&self) -> bool;
+    fn dialled(&self) -> Vec<Dialled>;
+    fn dial(&self, key: &PublicKey, address: SocketAddr);
+    /// Ends the threads.
+    fn begin_stop(&self);
+    /// Lets go of what handles could still hold; the threads have ended.
+    fn finish_stop(&self);
+}
+
+/// A peer that has endpoints, with these and with the count of its unanswered rounds.
+type Dialled = (PublicKey, Vec<Endpoint>, u64);
+
+/// Who carries the packets, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Whether it is the kernel.
+    pub kernel: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl Choice {
+    /// The word for it, as in the configuration.
+    pub fn name(&self) -> &'static str {
+        if self.kernel { "kernel" } else { "userspace" }
+    }
+}
+
+/// Who carries the packets of a tunnel with this configuration, in the network namespace of this
+/// thread. Changes nothing but that the kernel may load its module.
+pub fn choose(wanted: config::Backend) -> Result<Choice, TunnelError> {
+    let configured = |kernel| Choice {
+        kernel,
+        reason: "configured".to_owned(),
+    };
+    match (wanted, Wireguard::open()) {
+        (config::Backend::Userspace, _) => Ok(configured(false)),
+        (config::Backend::Kernel, Ok(Some(_))) => Ok(configured(true)),
+        (config::Backend::Kernel, Ok(None)) => Err(TunnelError::NoKernel),
+        (config::Backend::Kernel, Err(error)) => Err(TunnelError::Kernel(error.into())),
+        (config::Backend::Auto, Ok(Some(_))) => Ok(Choice {
+            kernel: true,
+            reason: "the kernel has WireGuard".to_owned(),
+        }),
+        (config::Backend::Auto, Ok(None)) => Ok(Choice {
+            kernel: false,
+            reason: "the kernel has no WireGuard".to_owned(),
+        }),
+        (config::Backend::Auto, Err(error)) => Ok(Choice {
+            kernel: false,
+            reason: format!("the kernel's WireGuard can't be used: {error}"),
+        }),
+    }
 }
 
 /// Whether the configuration protocol of wg(8) is served, on /var/run/wireguard/IFNAME.sock.
@@ -62,22 +132,49 @@ pub enum Uapi {
     Required,
 }
 
+/// What a thread of a userspace device does.
+type Body = Box<dyn FnOnce(&Arc<Shared>) + Send>;
+
 /// A WireGuard interface with its threads. Dropped, it ends as with [`Device::stop`].
 pub struct Device {
     handle: DeviceHandle,
     threads: Vec<JoinHandle<()>>,
+    choice: Choice,
 }
 
 /// Access to a device that does not keep it running.
 #[derive(Clone)]
 pub struct DeviceHandle {
-    shared: Arc<Shared>,
+    backend: Arc<dyn Backend>,
 }
 
 impl Device {
     /// Makes the interface and starts the threads. The link goes with the device; nothing but its
-    /// MTU is set.
+    /// MTU is set, and the alias of a link that would outlive this process.
     pub fn create(options: DeviceOptions) -> Result<Self, TunnelError> {
+        let choice = choose(options.backend)?;
+        if choice.kernel {
+            return Self::in_kernel(&options, choice);
+        }
+        Self::in_userspace(options, choice)
+    }
+
+    fn in_kernel(options: &DeviceOptions, choice: Choice) -> Result<Self, TunnelError> {
+        let kernel = Arc::new(kernel::Kernel::create(&options.interface, options.mtu)?);
+        let mut device = Self {
+            handle: DeviceHandle {
+                backend: Arc::<kernel::Kernel>::clone(&kernel),
+            },
+            threads: Vec::new(),
+            choice,
+        };
+        let watched = Arc::clone(&kernel);
+        let failed = move |name| kernel.fail(Failure::Panicked(name));
+        device.spawn("seedwire-watch", move || watched.run(), failed)?;
+        Ok(device)
+    }
+
+    fn in_userspace(options: DeviceOptions, choice: Choice) -> Result<Self, TunnelError> {
         let name = options.interface;
         let tun = Tun::create(&name, options.mtu).map_err(|source| TunnelError::Create {
             name: name.clone(),
@@ -103,28 +200,41 @@ impl Device {
             epoch: Instant::now(),
         });
         let mut device = Self {
-            handle: DeviceHandle { shared },
+            handle: DeviceHandle {
+                backend: Arc::<Shared>::clone(&shared),
+            },
             threads: Vec::new(),
+            choice,
         };
-        device.start(tun, options.uapi)?;
+        device.start(&shared, tun, options.uapi)?;
         Ok(device)
     }
 
     /// The threads alone hold the TUN, so that the link is gone once they are.
-    fn start(&mut self, tun: Tun, wanted: Uapi) -> Result<(), TunnelError> {
+    fn start(&mut self, shared: &Arc<Shared>, tun: Tun, wanted: Uapi) -> Result<(), TunnelError> {
         let tun = Arc::new(tun);
-        let uapi = uapi::Server::open(&self.handle.shared.name, wanted)?;
+        let uapi = uapi::Server::open(&shared.name, wanted)?;
         let out = Arc::clone(&tun);
-        let mtu = MtuReader::open(&self.handle.shared.name).map_err(TunnelError::Start)?;
-        self.spawn("seedwire-tun", move |shared| {
-            threads::run_egress(shared, &out, &mtu)
-        })?;
-        self.spawn("seedwire-udp", move |shared| {
-            threads::run_ingress(shared, &tun)
-        })?;
-        self.spawn("seedwire-timer", |shared| shared::run_timers(shared))?;
+        let mtu = MtuReader::open(&shared.name).map_err(TunnelError::Start)?;
+        let mut spawn = |name: &str, body: Body| {
+            let (own, others) = (Arc::clone(shared), Arc::clone(shared));
+            let failed = move |name| others.fail(Failure::Panicked(name));
+            self.spawn(name, move || body(&own), failed)
+        };
+        spawn(
+            "seedwire-tun",
+            Box::new(move |shared| threads::run_egress(shared, &out, &mtu)),
+        )?;
+        spawn(
+            "seedwire-udp",
+            Box::new(move |shared| threads::run_ingress(shared, &tun)),
+        )?;
+        spawn(
+            "seedwire-timer",
+            Box::new(|shared| shared::run_timers(shared)),
+        )?;
         if let Some(uapi) = uapi {
-            self.spawn("seedwire-uapi", move |shared| uapi.run(shared))?;
+            spawn("seedwire-uapi", Box::new(move |shared| uapi.run(shared)))?;
         }
         Ok(())
     }
@@ -132,14 +242,13 @@ impl Device {
     fn spawn(
         &mut self,
         name: &str,
-        body: impl FnOnce(&Arc<Shared>) + Send + 'static,
+        body: impl FnOnce() + Send + 'static,
+        panicked: impl FnOnce(String) + Send + 'static,
     ) -> Result<(), TunnelError> {
-        let shared = Arc::clone(&self.handle.shared);
         let title = name.to_owned();
         let run = move || {
-            let body = std::panic::AssertUnwindSafe(|| body(&shared));
-            if std::panic::catch_unwind(body).is_err() {
-                shared.fail(Failure::Panicked(title));
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+                panicked(title);
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned());
@@ -153,19 +262,23 @@ impl Device {
         self.handle.clone()
     }
 
+    /// Who carries the packets, and why.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
     /// Stops the threads and removes the interface.
     pub fn stop(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        self.handle.shared.begin_stop();
+        self.handle.backend.begin_stop();
         for thread in self.threads.drain(..) {
             // A panic was told already.
             let _ = thread.join();
         }
-        // Handles may outlive the device; its port must not.
-        self.handle.shared.udp.store(None);
+        self.handle.backend.finish_stop();
     }
 }
 
@@ -185,46 +298,81 @@ impl std::ops::Deref for Device {
 
 impl DeviceHandle {
     /// Makes this the whole configuration. The sessions of unchanged peers live on, and so do
-    /// their endpoints. Returns what was changed over the configuration protocol since the last
-    /// call and is undone by this one, in words.
+    /// their endpoints. Returns what others (wg(8)) changed since the last call and is undone by
+    /// this one, in words.
     pub fn set(&self, settings: &Settings) -> Result<Vec<String>, TunnelError> {
-        settings::apply(&self.shared, settings)
+        self.backend.set(settings)
     }
 
     /// The peers as they are now, in the order of their keys.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        settings::peers(&self.shared)
+        self.backend.peers()
     }
 
     /// The UDP port that is listened on; `None` before the first [`DeviceHandle::set`].
     pub fn listen_port(&self) -> Option<u16> {
-        self.shared.udp.load().as_ref().map(|udp| udp.port())
+        self.backend.listen_port()
     }
 
     /// What is known of the ways through this tunnel.
     pub fn paths(&self) -> Arc<dyn Paths> {
-        Arc::<Shared>::clone(&self.shared) as Arc<dyn Paths>
+        Arc::<dyn Backend>::clone(&self.backend) as Arc<dyn Paths>
     }
 
     /// Counts up with each change of a peer's state and of the configuration, and when the device
     /// ends by itself.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
+        self.backend.changes()
     }
 
     /// Why the device ended by itself; `None` while it runs.
     pub fn failure(&self) -> Option<Failure> {
-        lock(&self.shared.failure).clone()
+        self.backend.failure()
     }
 
     /// Whether the device was stopped.
     pub fn is_stopped(&self) -> bool {
-        self.shared.is_stopping()
+        self.backend.is_stopped()
     }
 
-    /// The peers that have endpoints, with these and with the count of their unanswered rounds.
-    fn dialled(&self) -> Vec<(PublicKey, Vec<Endpoint>, u64)> {
-        let state = lock(&self.shared.state);
+    /// The peers that have endpoints.
+    fn dialled(&self) -> Vec<Dialled> {
+        self.backend.dialled()
+    }
+
+    /// Sends to a peer at this address from now on, and tries it at once.
+    fn dial(&self, key: &PublicKey, address: SocketAddr) {
+        self.backend.dial(key, address);
+    }
+}
+
+impl Backend for Shared {
+    fn set(&self, settings: &Settings) -> Result<Vec<String>, TunnelError> {
+        settings::apply(self, settings)
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        settings::peers(self)
+    }
+
+    fn listen_port(&self) -> Option<u16> {
+        self.udp.load().as_ref().map(|udp| udp.port())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopping()
+    }
+
+    fn dialled(&self) -> Vec<Dialled> {
+        let state = lock(&self.state);
         let dialled = state.entries.iter();
         let dialled = dialled.filter(|(_, entry)| !entry.endpoints.is_empty());
         dialled
@@ -235,15 +383,21 @@ impl DeviceHandle {
             .collect()
     }
 
-    /// Sends to a peer at this address from now on, and tries it at once.
     fn dial(&self, key: &PublicKey, address: SocketAddr) {
-        let state = lock(&self.shared.state);
+        let state = lock(&self.state);
         if let Some(entry) = state.entries.get(key) {
-            entry.set_endpoint(&self.shared, address);
+            entry.set_endpoint(self, address);
             let mut live = lock(&entry.peer.live);
-            entry
-                .peer
-                .service(&self.shared, &mut live, self.shared.now());
+            entry.peer.service(self, &mut live, self.now());
         }
+    }
+
+    fn begin_stop(&self) {
+        Self::begin_stop(self);
+    }
+
+    fn finish_stop(&self) {
+        // Handles may outlive the device; its port must not.
+        self.udp.store(None);
     }
 }

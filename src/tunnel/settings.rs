@@ -1,6 +1,7 @@
 //! A whole configuration, as the configuration file gives it, and what became of it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use seedwire_core::config;
@@ -95,30 +96,39 @@ fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
     let peer = &entry.peer;
     let live = lock(&peer.live);
     let state = peer.state();
+    let endpoint = live.place.map(|place| place.address);
+    let dialled = !entry.endpoints.is_empty();
     let in_turn = live.roaming.in_turn(shared.now());
-    let trouble = if let Some((one, other)) = in_turn {
-        Some(format!("one key is used from {one} and {other} in turn"))
-    } else if live.place.is_none() && !entry.endpoints.is_empty() {
-        Some("no endpoint could be resolved yet".to_owned())
-    } else if state == PeerState::Down {
-        let to = live.place.map(|place| place.address);
-        to.map(|to| format!("handshakes to {to} are not answered"))
-    } else {
-        None
-    };
     PeerStatus {
         name: live.name.clone(),
         public_key: peer.key,
         state,
-        dialled: !entry.endpoints.is_empty(),
-        endpoint: live.place.map(|place| place.address),
+        dialled,
+        endpoint,
         keepalive: entry.keepalive,
         last_handshake: live.last_handshake,
         handshake_took: live.took,
         received: peer.received.load(Ordering::Relaxed),
         transmitted: peer.transmitted.load(Ordering::Relaxed),
         allowed_ips: entry.allowed_ips.iter().copied().collect(),
-        trouble,
+        trouble: trouble(state, dialled, endpoint, in_turn),
         in_turn: live.in_turn,
+    }
+}
+
+/// What is wrong with a peer, in words.
+pub(super) fn trouble(
+    state: PeerState,
+    dialled: bool,
+    endpoint: Option<SocketAddr>,
+    in_turn: Option<(SocketAddr, SocketAddr)>,
+) -> Option<String> {
+    match (in_turn, endpoint) {
+        (Some((one, other)), _) => Some(format!("one key is used from {one} and {other} in turn")),
+        (None, None) if dialled => Some("no endpoint could be resolved yet".to_owned()),
+        (None, Some(to)) if state == PeerState::Down => {
+            Some(format!("handshakes to {to} are not answered"))
+        }
+        _ => None,
     }
 }

@@ -104,7 +104,7 @@ fn the_cases_are_bad_for_one_reason_as_their_base_is_good() {
     let files = Folder::new("bad-base");
     let good = std::fs::read_to_string(folder_of_cases().join("backend.yaml"))
         .expect("the case can be read")
-        .replace("backend: kernel", "backend: userspace");
+        .replace("backend: module", "backend: userspace");
     let good = files.write("good.yaml", &good, 0o600);
     let output = output_of(&good);
     assert_eq!(stderr(&output), "");

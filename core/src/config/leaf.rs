@@ -47,7 +47,7 @@ macro_rules! choices {
 }
 
 choices! {
-    Backend { "auto" => Auto, "userspace" => Userspace }
+    Backend { "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace }
     Protocol { "tcp" => Tcp, "udp" => Udp }
     LogLevel {
         "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace

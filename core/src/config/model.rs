@@ -59,6 +59,8 @@ pub const DEFAULT_FWMARK: u32 = 0x1000;
 pub enum Backend {
     /// The best that can be used here.
     Auto,
+    /// The kernel's WireGuard.
+    Kernel,
     /// Our own data path on a TUN device.
     Userspace,
 }

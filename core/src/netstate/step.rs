@@ -59,6 +59,13 @@ pub enum Step {
         /// What changes.
         property: LinkProperty,
     },
+    /// Deletes a tunnel link that outlived its process. It can't be taken back.
+    RemoveLink {
+        /// The name of the link.
+        name: String,
+        /// Its index.
+        index: u32,
+    },
     /// Adds or deletes an address.
     Address {
         /// Added, or else deleted.
@@ -102,6 +109,8 @@ pub enum Object {
     Sysctl(String),
     /// A property of the link of this name.
     Link(String, Discriminant<LinkProperty>),
+    /// The link of this name itself.
+    Whole(String),
     /// An address on the link of this name.
     Address(String, InterfaceAddress),
     /// A route by table, destination and metric.
@@ -118,6 +127,7 @@ impl Step {
         match self {
             Self::Sysctl { path, .. } => Object::Sysctl(path.clone()),
             Self::Link { name, property, .. } => Object::Link(name.clone(), discriminant(property)),
+            Self::RemoveLink { name, .. } => Object::Whole(name.clone()),
             Self::Address { link, address, .. } => Object::Address(link.clone(), address.address),
             Self::Route { route, .. } => Object::Route(route.table, route.to, route.metric),
             Self::Rule { rule, .. } => Object::Rule(rule.clone()),
@@ -129,7 +139,7 @@ impl Step {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sysctl { .. } => "sysctl",
-            Self::Link { .. } => "link",
+            Self::Link { .. } | Self::RemoveLink { .. } => "link",
             Self::Address { .. } => "address",
             Self::Route { .. } => "route",
             Self::Rule { .. } => "rule",
@@ -142,6 +152,7 @@ impl Step {
         match self {
             Self::Address { add, .. } | Self::Route { add, .. } | Self::Rule { add, .. } => !add,
             Self::Table { to, .. } => to.is_none(),
+            Self::RemoveLink { .. } => true,
             Self::Sysctl { .. } | Self::Link { .. } => false,
         }
     }
@@ -153,7 +164,7 @@ impl Step {
         line.trim_end_matches(" {").to_owned()
     }
 
-    /// The step that takes this one back.
+    /// The step that takes this one back; of one that can't be taken back, that step again.
     pub fn inverse(&self) -> Self {
         let mut step = self.clone();
         match &mut step {
@@ -168,6 +179,7 @@ impl Step {
                 *add = !*add;
             }
             Self::Table { from, to, .. } => std::mem::swap(from, to),
+            Self::RemoveLink { .. } => {}
         }
         step
     }
@@ -193,6 +205,7 @@ impl fmt::Display for Step {
                     write!(f, "set the alias of link {name} to \"{to}\"")
                 }
             },
+            Self::RemoveLink { name, .. } => write!(f, "delete link {name}"),
             Self::Address { add, link, address } => {
                 write!(f, "{} address {} on {link}", verb(add), address.address)
             }

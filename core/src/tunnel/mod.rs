@@ -9,6 +9,7 @@ mod roaming;
 mod status;
 mod timers;
 pub mod uapi;
+mod watch;
 
 pub use allowed_ips::AllowedIps;
 pub use engine::{Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened};
@@ -16,3 +17,4 @@ pub use path::{PathState, Paths};
 pub use roaming::Roaming;
 pub use status::{PeerState, PeerStatus};
 pub use timers::{Action, PeerTimers, Policy};
+pub use watch::{PeerWatch, Sample};
