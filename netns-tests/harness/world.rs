@@ -64,6 +64,7 @@ impl World {
         json!({
             "tunnel": {
                 "interface": "seed0",
+                "backend": "userspace",
                 "privateKeyFile": key_file(&self.node, "node.key", &self.node_keys.private),
                 "addresses": ["10.88.0.2/32", "fd88::2/128"],
                 "peers": [{
@@ -82,6 +83,7 @@ impl World {
         json!({
             "tunnel": {
                 "interface": "hub0",
+                "backend": "userspace",
                 "privateKeyFile": key_file(&self.hub, "hub.key", &self.hub_keys.private),
                 "addresses": ["10.88.0.1/32", "fd88::1/128"],
                 "listenPort": 51820,

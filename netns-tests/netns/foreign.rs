@@ -136,6 +136,7 @@ fn second(world: &World) -> Value {
     json!({
         "tunnel": {
             "interface": "seed1",
+            "backend": "userspace",
             "privateKeyFile": key_file(&world.node, "second.key", &own.private),
             "addresses": ["10.89.0.2/32", "fd89::2/128"],
             "peers": [{

@@ -218,7 +218,7 @@ fn everything_through_the_tunnel() -> seedwire_core::config::Config {
     Config {
         tunnel: Some(Tunnel {
             interface: "seed0".parse().expect("a name"),
-            backend: Backend::Auto,
+            backend: Backend::Userspace,
             private_key: PrivateKey::from_bytes([1; 32]),
             addresses: vec!["10.88.0.2/32".parse().expect("an address")],
             listen_port: None,

@@ -60,6 +60,7 @@ impl Keys {
             "\
 tunnel:
   interface: {HUB_LINK}
+  backend: userspace
   privateKeyFile: {files}/hub.key
   addresses: [{TUNNEL_HUB}/32]
   listenPort: {WIREGUARD_PORT}
@@ -84,6 +85,7 @@ control:
             "\
 tunnel:
   interface: {POD_LINK}
+  backend: userspace
   privateKeyFile: {files}/pod.key
   addresses: [{TUNNEL_POD}/32]
   peers:
