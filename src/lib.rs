@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod dns;
+mod listen;
 pub mod netlink;
 pub mod netstate;
 pub mod ports;

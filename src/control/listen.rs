@@ -10,6 +10,8 @@ use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
+use crate::listen::Families;
+
 const BACKLOG: i32 = 128;
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -47,16 +49,11 @@ pub(super) fn http(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // The default is the host's (net.ipv6.bindv6only).
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let families = match address.ip().is_unspecified() {
+        true => Families::Both,
+        false => Families::Own,
+    };
+    TcpListener::from_std(crate::listen::tcp(address, families, BACKLOG)?)
 }
 
 /// A listening Unix socket that takes its file away when it is dropped.

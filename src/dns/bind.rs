@@ -7,6 +7,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::DnsError;
+use crate::listen::{self, Families};
+
+/// Connections that nobody has taken yet.
+const TCP_BACKLOG: i32 = 256;
 
 /// The sockets of one listen address.
 pub(super) struct Bound {
@@ -29,7 +33,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<Bound, DnsError> {
         let local = udp
             .local_addr()
             .map_err(|source| DnsError::listen("UDP", address, source))?;
-        match tcp(local) {
+        match listen::tcp(local, Families::Own, TCP_BACKLOG) {
             Ok(tcp) => {
                 return Ok(Bound {
                     configured: address,
@@ -69,22 +73,6 @@ fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     // Room for a burst; the kernel may give less (net.core.rmem_max).
     socket.set_recv_buffer_size(1 << 20)?;
     socket.bind(&address.into())?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(256)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

@@ -18,7 +18,6 @@ mod sys;
 mod system;
 mod worker;
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 pub use client::{ConfiguredResolver, Servers};
@@ -29,7 +28,7 @@ pub use system::system_servers;
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// A listen address can't be had.
-    #[error("failed to listen on {address} over {protocol}{}", why(.source))]
+    #[error("failed to listen on {address} over {protocol}{}", crate::listen::why(.source))]
     Listen {
         /// `UDP` or `TCP`.
         protocol: &'static str,
@@ -56,14 +55,5 @@ impl DnsError {
             address,
             source,
         }
-    }
-}
-
-fn why(source: &std::io::Error) -> &'static str {
-    match source.kind() {
-        ErrorKind::AddrInUse => ": another program listens there",
-        ErrorKind::AddrNotAvailable => ": this host does not have that address",
-        ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "",
     }
 }

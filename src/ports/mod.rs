@@ -2,7 +2,6 @@
 
 mod relay;
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,21 +16,12 @@ use relay::Relay;
 
 /// A port can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen on port relay {address}{}", why(.source))]
+#[error("failed to listen on port relay {address}{}", crate::listen::why(.source))]
 pub struct PortsError {
     /// The address.
     pub address: SocketAddr,
     /// The system's error.
     pub source: std::io::Error,
-}
-
-fn why(source: &std::io::Error) -> &'static str {
-    match source.kind() {
-        ErrorKind::AddrInUse => ": another program listens there",
-        ErrorKind::AddrNotAvailable => ": this host does not have that address",
-        ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "",
-    }
 }
 
 /// A relay at one moment.

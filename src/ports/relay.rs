@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use seedwire_core::config::PortRelay;
 use seedwire_core::tunnel::{PathState, Paths};
 use seedwire_core::types::{Endpoint, Host};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,10 +18,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::{PortsError, RelayCounters, RelayStatus};
+use crate::listen::{self, Families};
 use crate::resolve::{Resolve, ResolveError};
 
 /// Connections of one relay at most; further ones wait in the listener's queue.
 const MOST: usize = 1024;
+/// Connections that nobody has taken yet.
+const BACKLOG: i32 = 1024;
 /// What each connection buffers in either direction, in bytes.
 const BUFFER: usize = 16 << 10;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -91,7 +94,9 @@ impl Relay {
         resolve: Arc<dyn Resolve>,
         paths: Arc<dyn Paths>,
     ) -> Result<Self, PortsError> {
-        let listener = listen(port.listen).map_err(|source| PortsError {
+        let listener =
+            listen::tcp(port.listen, Families::Own, BACKLOG).and_then(TcpListener::from_std);
+        let listener = listener.map_err(|source| PortsError {
             address: port.listen,
             source,
         })?;
@@ -208,22 +213,6 @@ impl Shared {
         prepare(&server).map_err(|source| RelayError::Connect(address, source))?;
         Ok(server)
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Connections) {
