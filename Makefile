@@ -40,9 +40,11 @@ bench-dns: static
 	@scripts/peers.sh coredns
 	@netns-tests/bench/dns.sh
 
-#: make bench-tunnel  the static binary's tunnel beside wireguard-go's and boringtun's (root, iperf3, jq)
+#: make bench-tunnel  the static binary's tunnel beside its peers', with the goals (10 minutes; as
+#:                root; ARGS=-q: 2 minutes; wireguard-go needs Go)
 bench-tunnel: static
-	@scripts/peers.sh wireguard-go boringtun-cli
+	@scripts/need.sh bench-tunnel
+	@scripts/peers.sh wireguard-go boringtun-cli gotatun
 	@netns-tests/bench/tunnel.sh $(ARGS)
 
 #: make wireguard-go-suite  wireguard-go's own test script against `seedwire device` (root, iperf3, ncat)

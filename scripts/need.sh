@@ -6,6 +6,7 @@
 #   scripts/need.sh target NAME   Rust's standard library for a target; added when rustup is there
 #   scripts/need.sh programs      what the tests run; installed from Debian when they are missing
 #   scripts/need.sh bench-dns     what the DNS bench runs; likewise
+#   scripts/need.sh bench-tunnel  what the tunnel's bench runs; likewise
 #   scripts/need.sh vm            what the test in a guest runs; likewise
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +17,9 @@ programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:d
 ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils ps:procps'
 
 bench_dns='unbound:unbound dnsmasq:dnsmasq-base dnsdist:dnsdist dnsperf:dnsperf gcc:gcc ip:iproute2'
+
+bench_tunnel='wg:wireguard-tools iperf3:iperf3 jq:jq ping:iputils-ping ip:iproute2 gcc:gcc openssl:openssl
+openvpn:openvpn'
 
 vm='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio modprobe:kmod wg:wireguard-tools
 wireguard-go:wireguard-go'
@@ -73,7 +77,7 @@ debian_install() { # PACKAGE...
     quietly apt-get install --yes --no-install-recommends "$@"
     for package in "$@"; do
         case $package in
-        unbound | dnsdist) systemctl --quiet disable "$package" 2>/dev/null || true ;;
+        unbound | dnsdist | openvpn | iperf3) systemctl --quiet disable "$package" 2>/dev/null || true ;;
         esac
     done
 }
@@ -100,6 +104,7 @@ go) need_go "$2" ;;
 target) need_target "$2" ;;
 programs) need_packages programs "$programs" ;;
 bench-dns) need_packages bench-dns "$bench_dns" ;;
+bench-tunnel) need_packages bench-tunnel "$bench_tunnel" ;;
 vm) need_packages vm "$vm" ;;
-*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs | bench-dns | vm" ;;
+*) fail "usage: scripts/need.sh rust | go WHAT | target NAME | programs | bench-dns | bench-tunnel | vm" ;;
 esac

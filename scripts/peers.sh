@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the real programs that seedwire is tested against, once, into a cache outside the checkout.
 #
-#   scripts/peers.sh PEER...     PEER: wireguard-go boringtun-cli coredns loki promtail
+#   scripts/peers.sh PEER...     PEER: wireguard-go boringtun-cli gotatun coredns loki promtail
 #
 # Prints nothing for a peer that is already there. The cache is $SEEDWIRE_CACHE, or
 # $XDG_CACHE_HOME/seedwire, or ~/.cache/seedwire.
@@ -13,6 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 wireguard_go=v0.0.0-20260522210424-ecfc5a8d5446
 boringtun=0.7.1
+gotatun=0.10.2
 coredns=v1.15.0
 loki=v3.7.8
 promtail=v3.5.0
@@ -47,14 +48,17 @@ go_installed() { # NAME MODULE@VERSION BUILT-AS
     mv "$work/$3" "$bin/$1"
 }
 
+cargo_installed() { # NAME CRATE@VERSION
+    cargo install --quiet --locked "$2" --root "$work"
+    mv "$work/bin/$1" "$bin/$1"
+}
+
 build() {
     case $1 in
     wireguard-go) go_installed wireguard-go "golang.zx2c4.com/wireguard@$wireguard_go" wireguard ;;
     coredns) go_installed coredns "github.com/coredns/coredns@$coredns" coredns ;;
-    boringtun-cli)
-        cargo install --quiet --locked "boringtun-cli@$boringtun" --root "$work"
-        mv "$work/bin/boringtun-cli" "$bin/boringtun-cli"
-        ;;
+    boringtun-cli) cargo_installed boringtun-cli "boringtun-cli@$boringtun" ;;
+    gotatun) cargo_installed gotatun "gotatun-cli@$gotatun" ;;
     loki)
         go_wrapped loki github.com/grafana/loki/v3 "$loki" github.com/grafana/loki/v3/cmd/loki
         ;;
@@ -73,7 +77,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/seedwire-peers.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 for peer in "$@"; do
     [ -x "$bin/$peer" ] && continue
-    [ "$peer" = boringtun-cli ] || "$here/need.sh" go "$peer"
+    case $peer in boringtun-cli | gotatun) ;; *) "$here/need.sh" go "$peer" ;; esac
     echo "building $peer (once, into $bin)"
     started=$SECONDS
     build "$peer"
