@@ -127,11 +127,18 @@ impl Host {
 
     /// As [`Host::spawn_args`], with more variables in the environment.
     pub fn spawn_with(&self, line: &[&str], environment: &[(&str, &str)]) -> Process {
+        self.spawn_like(line, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    /// As [`Host::spawn_args`], with the command changed before it starts.
+    pub fn spawn_like(&self, line: &[&str], change: impl FnOnce(&mut Command) + Send) -> Process {
         let (log, path) = process::new_log(&self.0.name, line[0]);
         let copy = log.try_clone().expect("a copy of a file descriptor");
         let child = self.inside(|| {
             let mut command = self.command(line);
-            command.envs(environment.iter().copied());
+            change(&mut command);
             command
                 .stdin(Stdio::null())
                 .stdout(copy)

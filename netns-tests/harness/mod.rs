@@ -13,6 +13,7 @@ pub mod dns;
 pub mod host;
 pub mod http;
 pub mod process;
+pub mod refuse;
 mod runner;
 pub mod sandbox;
 pub mod seedwire;
@@ -26,7 +27,7 @@ use std::time::Duration;
 pub use host::{Host, link};
 pub use process::Process;
 pub use runner::main;
-pub use seedwire::Seedwire;
+pub use seedwire::{Seedwire, Start};
 pub use state::State;
 pub use wait::{wait_for, wait_until};
 

@@ -6,10 +6,20 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::refuse::{Refusal, refuse};
 use super::{Host, Process, http, sandbox, wait_until};
 
 /// Where the daemon of a host answers health checks, in the configurations of cases.
 pub const HTTP: &str = "127.0.0.1:9586";
+
+/// How `seedwire run` is started.
+#[derive(Clone, Copy, Default)]
+pub struct Start {
+    /// More arguments.
+    pub arguments: &'static [&'static str],
+    /// What the kernel refuses it.
+    pub refusals: &'static [Refusal],
+}
 
 /// `seedwire run` with a configuration of its own.
 pub struct Seedwire {
@@ -22,12 +32,17 @@ pub struct Seedwire {
 impl Seedwire {
     /// Writes the configuration and starts the daemon. Does not wait for it.
     pub fn start(host: &Host, config: &Value) -> Self {
+        Self::start_like(host, config, &Start::default())
+    }
+
+    /// As [`Seedwire::start`], in another way.
+    pub fn start_like(host: &Host, config: &Value, how: &Start) -> Self {
         let interface = config["tunnel"]["interface"].as_str().unwrap_or("none");
         let file = host
             .folder(&format!("seedwire-{interface}"))
             .join("config.yaml");
         std::fs::write(&file, config.to_string()).expect("a file in memory");
-        let mut daemon = Self::start_file(host, &file);
+        let mut daemon = Self::start_file_like(host, &file, how);
         if let Some(address) = config["control"]["http"].as_str() {
             daemon.http = address.to_owned();
         }
@@ -36,26 +51,32 @@ impl Seedwire {
 
     /// Starts the daemon with a configuration file that is there.
     pub fn start_file(host: &Host, file: &Path) -> Self {
-        let line = [
-            sandbox::seedwire(),
-            "run",
-            "-c",
-            &file.display().to_string(),
-        ];
+        Self::start_file_like(host, file, &Start::default())
+    }
+
+    fn start_file_like(host: &Host, file: &Path, how: &Start) -> Self {
+        let path = file.display().to_string();
+        let mut line = vec![sandbox::seedwire(), "run", "-c", &path];
+        line.extend(how.arguments);
         Self {
             host: host.clone(),
             config: file.to_owned(),
             http: HTTP.to_owned(),
-            process: host.spawn_args(&line),
+            process: host.spawn_like(&line, |command| refuse(command, how.refusals)),
         }
     }
 
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub fn start_ready(host: &Host, config: &Value) -> Self {
-        let mut daemon = Self::start(host, config);
-        daemon.wait_until_ready();
-        daemon
+        Self::start(host, config).ready()
+    }
+
+    /// The same, once it is ready.
+    #[track_caller]
+    pub fn ready(mut self) -> Self {
+        self.wait_until_ready();
+        self
     }
 
     /// Waits until /readyz is 200.

@@ -21,6 +21,7 @@ mod hub;
 mod lifecycle;
 mod mtu;
 mod netstate;
+mod offload;
 mod ports;
 mod reload;
 mod tunnel;
@@ -118,6 +119,10 @@ const CASES: &[Case] = &[
     case!(mtu::packets_are_padded_up_to_the_mtu_of_now),
     case!(mtu::data_passes_where_the_path_is_narrower_than_the_tunnel),
     case!(mtu::the_mss_is_clamped_on_both_ends),
+    case!(offload::off_on_both_ends),
+    case!(offload::off_on_one_end),
+    case!(offload::off_on_the_other_end),
+    case!(offload::a_kernel_that_refuses_them_is_one_without),
     case!(netstate::a_step_that_the_kernel_refuses_takes_all_back),
     case!(netstate::what_was_applied_is_seen_and_cleared_by_another_process),
     case!(netstate::a_listing_that_changes_while_it_is_read_is_whole_or_an_error),

@@ -63,7 +63,7 @@ pub fn data_passes_where_the_path_is_narrower_than_the_tunnel() {
         config["tunnel"]["mtu"] = 1420.into();
     }
     let _hub = Seedwire::start_ready(&world.hub, &configs[0]);
-    let _node = Seedwire::start_ready(&world.node, &configs[1]);
+    let node = Seedwire::start_ready(&world.node, &configs[1]);
     serve_tcp(&world.seed, "10.240.16.10:3100");
     let mut client = Client::connect(&world.node, "10.240.16.10:3100").expect("a connection");
     client.exchange(2_000_000).expect("data comes back");
@@ -71,6 +71,10 @@ pub fn data_passes_where_the_path_is_narrower_than_the_tunnel() {
     world.hub.run("ip link set uplink mtu 1300");
     // The kernel refuses to cut such datagrams in one send; sent one by one they are fragmented.
     client.exchange(2_000_000).expect("data comes back");
+    let refused = node.metric("seedwire_tunnel_refused_runs_total");
+    assert!(refused > Some(0.0), "{refused:?} runs were refused");
+    let told = node.log().matches("datagrams go one by one").count();
+    assert_eq!(told, 1, "{}", node.log());
 }
 
 /// Counts the SYNs, and the answers to them, that come in with this MSS.

@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use seedwire_core::config::{self, Backend, Config, Control};
+use seedwire_core::config::{self, Config, Control};
 use seedwire_core::netstate::{Desired, Facts, desired};
 use seedwire_core::tunnel::{PathState, Paths};
-use seedwire_core::types::InterfaceName;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,12 +22,13 @@ use crate::dns::{ConfiguredResolver, Forwarder, Servers};
 use crate::netstate::NetState;
 use crate::ports::Relays;
 use crate::resolve::Resolve;
-use crate::tunnel::{Device, DeviceOptions, Dialer, Settings, Uapi};
+use crate::tunnel::{Device, DeviceOptions, Dialer, Offload, Settings, Uapi};
 
 /// The parts of a running instance. Which there are depends on the configuration.
 pub(super) struct Instance {
     pub(super) state: Arc<State>,
     health: Arc<Health>,
+    offload: Offload,
     pub(super) net: Option<NetState>,
     /// The network state that was applied last.
     pub(super) applied: Option<Desired>,
@@ -60,12 +60,13 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    fn create(interface: &InterfaceName, backend: Backend, mtu: u16) -> anyhow::Result<Self> {
+    fn create(tunnel: &config::Tunnel, mtu: u16, offload: Offload) -> anyhow::Result<Self> {
         let device = Device::create(DeviceOptions {
-            interface: interface.clone(),
+            interface: tunnel.interface.clone(),
             mtu,
             uapi: Uapi::IfPossible,
-            backend,
+            backend: tunnel.backend,
+            offload,
         })?;
         let servers = Servers::Listed(Vec::new());
         let resolver = Arc::new(ConfiguredResolver::new(servers, None));
@@ -125,11 +126,13 @@ impl Instance {
         state: Arc<State>,
         health: Arc<Health>,
         net: Option<NetState>,
+        offload: Offload,
     ) -> anyhow::Result<Self> {
         let healing = net.is_some().then(Healing::start).transpose()?;
         Ok(Self {
             state,
             health,
+            offload,
             net,
             applied: None,
             in_force: InForce::default(),
@@ -190,7 +193,7 @@ impl Instance {
         if self.tunnel.is_none() {
             // Finds conflicts before anything is changed.
             net.plan_text(&desired)?;
-            let created = Tunnel::create(&tunnel.interface, tunnel.backend, mtu.bytes)?;
+            let created = Tunnel::create(tunnel, mtu.bytes, self.offload)?;
             self.paths = created.device.paths();
             let choice = created.device.choice().clone();
             tracing::info!(

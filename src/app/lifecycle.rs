@@ -21,6 +21,7 @@ use crate::config::{self, watch::Watcher};
 use crate::control::snapshot::{Reason, ReasonKind};
 use crate::control::{Health, Heartbeats};
 use crate::netstate::NetState;
+use crate::tunnel::Offload;
 
 /// How often the state that health and status are made from is brought up to date at rest, and how
 /// soon after something happened.
@@ -34,7 +35,7 @@ const STALE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the configuration is wrong, with nothing touched; when the instance can't be started, or
 /// a part of it fails, after everything was undone.
-pub fn run(file: &Path) -> anyhow::Result<()> {
+pub fn run(file: &Path, offload: Offload) -> anyhow::Result<()> {
     let parsed = config::load(file)?;
     let logging = Logging::start(&parsed.config.log)?;
     let scope = network_scope(&parsed.config);
@@ -48,6 +49,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
         file: file.to_owned(),
         logging,
         scope: scope.clone(),
+        offload,
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life.live(parsed))));
     outcome.unwrap_or_else(|_| {
@@ -64,6 +66,7 @@ struct Life {
     file: PathBuf,
     logging: Logging,
     scope: Option<InterfaceName>,
+    offload: Offload,
 }
 
 /// A running instance and what it is to be.
@@ -116,7 +119,7 @@ impl Life {
             file: self.file,
             logging: self.logging,
             scope: self.scope,
-            instance: Instance::new(Arc::clone(&state), health, net)?,
+            instance: Instance::new(Arc::clone(&state), health, net, self.offload)?,
             watcher,
             config: parsed.config,
         };

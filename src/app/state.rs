@@ -195,6 +195,7 @@ impl Source for State {
             mtu: mtu.bytes,
             mtu_reason: mtu.reason.clone(),
             listen_port: device.listen_port().unwrap_or(0),
+            offloads: device.offloads(),
             peers: device.peers().iter().map(Into::into).collect(),
         });
         let mut conditions = known.conditions.clone();

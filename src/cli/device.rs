@@ -6,8 +6,9 @@ use seedwire_core::config::{Backend, Log, LogFormat, LogLevel};
 use seedwire_core::types::InterfaceName;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::offload;
 use crate::app::logging::Logging;
-use crate::tunnel::{self, DeviceOptions, Failure, Uapi};
+use crate::tunnel::{self, DeviceOptions, Failure, Offload, Uapi};
 
 /// The MTU of wg-quick and wireguard-go: what is left of 1500 with IPv6 outside.
 const MTU: u16 = 1420;
@@ -28,6 +29,9 @@ pub struct Device {
     /// This is the process in the background; it says on standard output when it is ready
     #[arg(long, hide = true)]
     background: bool,
+    /// Whether many packets are moved in one call, where the kernel can
+    #[arg(long, value_name = "WHICH", default_value = "auto", value_parser = offload::parser())]
+    offload: Offload,
     /// The name of the interface
     #[arg(value_name = "IFNAME")]
     pub interface: InterfaceName,
@@ -46,7 +50,8 @@ impl Device {
     fn daemonise(self) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("failed to find this program")?;
         let mut child = Command::new(program)
-            .args(["device", "--background", self.interface.as_str()])
+            .args(["device", "--background", "--offload", self.offload.word()])
+            .arg(self.interface.as_str())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -78,6 +83,7 @@ impl Device {
             mtu: MTU,
             uapi: Uapi::Required,
             backend: Backend::Userspace,
+            offload: self.offload,
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -11,6 +11,7 @@ mod genkey;
 mod genpsk;
 mod inject;
 pub(crate) mod keys;
+mod offload;
 mod output;
 mod pubkey;
 mod run;

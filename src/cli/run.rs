@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
+use super::offload;
 use crate::app;
+use crate::tunnel::Offload;
 
 /// Run an instance in the foreground
 ///
@@ -12,6 +14,7 @@ use crate::app;
 #[command(after_help = "\
 Example:
   seedwire run -c /etc/seedwire/config.yaml
+  seedwire run -c /etc/seedwire/config.yaml --offload none
 
 Exit status:
   0   ended by a signal, everything undone
@@ -21,10 +24,13 @@ pub(super) struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+    /// Whether a userspace tunnel moves many packets in one call, where the kernel can
+    #[arg(long, value_name = "WHICH", default_value = "auto", value_parser = offload::parser())]
+    offload: Offload,
 }
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        app::run(&self.config)
+        app::run(&self.config, self.offload)
     }
 }

@@ -185,6 +185,7 @@ impl Tunnel {
             "The MTU of the interface",
             [(vec![], u64::from(self.mtu))],
         )?;
+        self.encode_offloads(out)?;
         let states = self.peers.iter().flat_map(|peer| {
             [
                 ("idle", PeerState::Idle),
@@ -216,6 +217,21 @@ impl Tunnel {
             "peer_transmit_bytes",
             "Bytes sent to the peer",
             peers().map(|(labels, p)| (labels, p.transmitted)),
+        )
+    }
+
+    fn encode_offloads(&self, out: &mut Families<'_>) -> fmt::Result {
+        let offloads = self.offloads.iter().flat_map(|offloads| offloads.named());
+        out.gauge(
+            "tunnel_offload",
+            "1 where the kernel handles many packets in one call, 0 where they go one by one",
+            offloads.map(|(name, used)| (vec![("offload", name)], u64::from(used))),
+        )?;
+        out.counter(
+            "tunnel_refused_runs",
+            "Runs of datagrams that were refused in one call and sent one by one",
+            self.offloads
+                .map(|offloads| (vec![], offloads.refused_runs)),
         )
     }
 }

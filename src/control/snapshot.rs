@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use seedwire_core::dns::{CacheStatus, ForwarderStatus, UpstreamStatus, ZoneStatus};
-use seedwire_core::tunnel::{PeerState, PeerStatus};
+use seedwire_core::tunnel::{Offloads, PeerState, PeerStatus};
 use serde::{Serialize, Serializer};
 
 /// Who can say what the instance is and does.
@@ -114,6 +114,8 @@ pub struct Tunnel {
     pub mtu_reason: String,
     /// The UDP port that is listened on.
     pub listen_port: u16,
+    /// Which offloads are in use; `None` where the kernel carries the packets.
+    pub offloads: Option<Offloads>,
     /// The peers, in the order of the configuration.
     pub peers: Vec<Peer>,
 }

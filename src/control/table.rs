@@ -60,6 +60,15 @@ fn write_tunnel(out: &mut String, tunnel: &Tunnel, now: SystemTime) -> fmt::Resu
         "\ntunnel: {} ({}), MTU {} ({}), UDP port {}",
         tunnel.backend, tunnel.backend_reason, tunnel.mtu, tunnel.mtu_reason, tunnel.listen_port
     )?;
+    let unused: Vec<_> = tunnel
+        .offloads
+        .iter()
+        .flat_map(|offloads| offloads.named())
+        .filter_map(|(name, used)| (!used).then_some(name))
+        .collect();
+    if !unused.is_empty() {
+        writeln!(out, "  offloads not in use: {}", unused.join(", "))?;
+    }
     let mut table = Table::new([
         "PEER",
         "STATE",

@@ -17,7 +17,7 @@ use super::netns::Netns;
 use super::refusal::{self, Refusal, Step};
 use super::sandbox;
 use crate::netlink::{self, LinkChange, Namespace, NewLink, Nft, Rtnl, sysctl};
-use crate::tunnel::{Device, DeviceOptions, TunnelError, Uapi};
+use crate::tunnel::{Device, DeviceOptions, Offload, TunnelError, Uapi};
 
 /// The pod of the log agent, in the user cluster.
 pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
@@ -153,6 +153,7 @@ fn probe(rtnl: &mut Rtnl) -> Result<()> {
         mtu: 1420,
         uapi: Uapi::Off,
         backend: Backend::Userspace,
+        offload: Offload::Auto,
     };
     let device = Device::create(options).map_err(|error| {
         let errno = match &error {

@@ -12,6 +12,7 @@ mod error;
 mod handover;
 mod kernel;
 mod noise;
+mod offload;
 mod peer;
 mod settings;
 mod shared;
@@ -22,7 +23,7 @@ mod uapi;
 mod udp;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -30,12 +31,13 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use seedwire_core::config;
-use seedwire_core::tunnel::{Paths, PeerStatus};
+use seedwire_core::tunnel::{Offloads, Paths, PeerStatus};
 use seedwire_core::types::{Endpoint, InterfaceName, PublicKey};
 use tokio::sync::watch;
 
 pub use endpoints::Dialer;
 pub use error::{Failure, TunnelError};
+pub use offload::Offload;
 pub use settings::Settings;
 pub use uapi::remove_left_socket;
 
@@ -56,6 +58,8 @@ pub struct DeviceOptions {
     pub uapi: Uapi,
     /// Who carries the packets.
     pub backend: config::Backend,
+    /// Whether a userspace tunnel moves many packets in one call.
+    pub offload: Offload,
 }
 
 /// What a running tunnel does, whoever carries its packets. The methods are those of
@@ -64,6 +68,7 @@ trait Backend: Paths {
     fn set(&self, settings: &Settings) -> Result<Vec<String>, TunnelError>;
     fn peers(&self) -> Vec<PeerStatus>;
     fn listen_port(&self) -> Option<u16>;
+    fn offloads(&self) -> Option<Offloads>;
     fn changes(&self) -> watch::Receiver<u64>;
     fn failure(&self) -> Option<Failure>;
     fn is_stopped(&self) -> bool;
@@ -176,7 +181,8 @@ impl Device {
 
     fn in_userspace(options: DeviceOptions, choice: Choice) -> Result<Self, TunnelError> {
         let name = options.interface;
-        let tun = Tun::create(&name, options.mtu).map_err(|source| TunnelError::Create {
+        let tun = Tun::create(&name, options.mtu, options.offload);
+        let tun = tun.map_err(|source| TunnelError::Create {
             name: name.clone(),
             source,
         })?;
@@ -197,6 +203,9 @@ impl Device {
             changes: watch::Sender::new(0),
             failure: Mutex::new(None),
             staged: AtomicUsize::new(0),
+            offload: options.offload,
+            tun_offloads: (tun.gives_tcp(), tun.takes_udp()),
+            refused_runs: AtomicU64::new(0),
             epoch: Instant::now(),
         });
         let mut device = Self {
@@ -314,6 +323,11 @@ impl DeviceHandle {
         self.backend.listen_port()
     }
 
+    /// Which offloads are in use; `None` where the kernel carries the packets.
+    pub fn offloads(&self) -> Option<Offloads> {
+        self.backend.offloads()
+    }
+
     /// What is known of the ways through this tunnel.
     pub fn paths(&self) -> Arc<dyn Paths> {
         Arc::<dyn Backend>::clone(&self.backend) as Arc<dyn Paths>
@@ -357,6 +371,20 @@ impl Backend for Shared {
 
     fn listen_port(&self) -> Option<u16> {
         self.udp.load().as_ref().map(|udp| udp.port())
+    }
+
+    fn offloads(&self) -> Option<Offloads> {
+        let udp = self.udp.load();
+        let udp = udp.as_ref().map(|udp| udp.offloads());
+        let (udp_send, udp_receive) = udp.unwrap_or_default();
+        let (tun_tcp, tun_udp) = self.tun_offloads;
+        Some(Offloads {
+            tun_tcp,
+            tun_udp,
+            udp_send,
+            udp_receive,
+            refused_runs: self.refused_runs.load(Ordering::Relaxed),
+        })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

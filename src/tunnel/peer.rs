@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::batch::Batch;
 use super::noise::{Noise, data_index};
+use super::offload::Refusal;
 use super::shared::{Earliest, Shared, lock};
 use super::udp::Place;
 
@@ -34,6 +35,8 @@ pub(super) struct Peer {
     due: Earliest,
     pub(super) received: AtomicU64,
     pub(super) transmitted: AtomicU64,
+    /// Which runs of datagrams the way to it does not take in one call.
+    refusal: Refusal,
     pub(super) live: Mutex<Live>,
 }
 
@@ -77,6 +80,7 @@ impl Peer {
             due: Earliest::never(),
             received: AtomicU64::new(0),
             transmitted: AtomicU64::new(0),
+            refusal: Refusal::none(),
             live: Mutex::new(Live {
                 name,
                 engine: None,
@@ -300,7 +304,15 @@ impl Peer {
         segment: usize,
     ) -> io::Result<()> {
         if let Some(udp) = shared.udp.load().as_ref() {
-            udp.send(place, payload, segment)?;
+            let is_run = payload.len() > segment;
+            let at_once = is_run && self.refusal.allows(shared.now(), segment);
+            if let Some(why) = udp.send(place, payload, segment, at_once)? {
+                shared.refused_runs.fetch_add(1, Ordering::Relaxed);
+                if self.refusal.note(shared.now(), segment) {
+                    let to = place.address;
+                    info!(%to, segment, cause = %why, "datagrams go one by one for a while");
+                }
+            }
             self.transmitted
                 .fetch_add(payload.len() as u64, Ordering::Relaxed);
         }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::error::Failure;
 use super::noise::Identity;
+use super::offload::Offload;
 use super::peer::Peer;
 use super::state::State;
 use super::udp::Udp;
@@ -43,6 +44,11 @@ pub(super) struct Shared {
     pub(super) failure: Mutex<Option<Failure>>,
     /// Bytes of packets that wait for a handshake, of all peers.
     pub(super) staged: AtomicUsize,
+    pub(super) offload: Offload,
+    /// Whether the TUN link gives runs of TCP and of UDP as one packet.
+    pub(super) tun_offloads: (bool, bool),
+    /// Runs of datagrams that were refused and sent one by one.
+    pub(super) refused_runs: AtomicU64,
     pub(super) epoch: Instant,
 }
 

@@ -96,7 +96,7 @@ impl State {
             marked.map_err(|source| TunnelError::Mark { fwmark, source })?;
         } else {
             // The old sockets stay where the new ones can't be had.
-            let udp = Udp::bind(port, fwmark);
+            let udp = Udp::bind(port, fwmark, shared.offload);
             let udp = udp.map_err(|source| TunnelError::Bind { port, source })?;
             shared.udp.store(Some(Arc::new(udp)));
             let _ = shared.rebound.write(1);

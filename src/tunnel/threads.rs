@@ -157,7 +157,7 @@ fn addressee<'t>(
         Addressee::Key(key) => table.by_key.get(&key),
         Addressee::Prove(length) => {
             if let Some(udp) = shared.udp.load().as_ref() {
-                let _ = udp.send(&from, &out[..length], length);
+                let _ = udp.send(&from, &out[..length], length, true);
             }
             None
         }

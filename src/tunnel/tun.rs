@@ -8,10 +8,13 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use seedwire_core::types::InterfaceName;
 
+use super::offload::Offload;
+
 /// A TUN link that lives as long as this.
 pub(super) struct Tun {
     fd: OwnedFd,
     vnet: bool,
+    tcp: bool,
     udp: bool,
 }
 
@@ -23,7 +26,7 @@ const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 
 impl Tun {
     /// Makes the link and sets its MTU.
-    pub(super) fn create(name: &InterfaceName, mtu: u16) -> io::Result<Self> {
+    pub(super) fn create(name: &InterfaceName, mtu: u16, offload: Offload) -> io::Result<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = open("/dev/net/tun", flags, Mode::empty())?;
         let plain = libc::IFF_TUN | libc::IFF_NO_PI;
@@ -32,19 +35,25 @@ impl Tun {
             request.ifr_ifru.ifru_flags = flags as libc::c_short;
             ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &mut request)
         };
-        let vnet = match attach(plain | libc::IFF_VNET_HDR) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                attach(plain).map(|()| false)
-            }
-            done => done.map(|()| true),
+        let vnet = match offload {
+            Offload::None => attach(plain).map(|()| false),
+            Offload::Auto => match attach(plain | libc::IFF_VNET_HDR) {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    attach(plain).map(|()| false)
+                }
+                done => done.map(|()| true),
+            },
         }?;
         // Kernels before 6.2 know no USO; without any the link gives plain packets.
         let udp = vnet && set_offload(&fd, CHECKSUM | TSO | USO).is_ok();
-        if vnet && !udp {
-            let _ = set_offload(&fd, CHECKSUM | TSO);
-        }
+        let tcp = udp || (vnet && set_offload(&fd, CHECKSUM | TSO).is_ok());
         set_mtu(name, mtu)?;
-        Ok(Self { fd, vnet, udp })
+        Ok(Self { fd, vnet, tcp, udp })
+    }
+
+    /// Whether the link gives several TCP segments as one packet.
+    pub(super) fn gives_tcp(&self) -> bool {
+        self.tcp
     }
 
     /// Whether the link takes several UDP datagrams as one packet.

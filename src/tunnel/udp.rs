@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use tracing::warn;
+
+use super::offload::Offload;
 
 /// The most segments in one send; older kernels take no more (UDP_MAX_SEGMENTS).
 pub(super) const MOST_SEGMENTS: usize = 64;
@@ -38,11 +41,18 @@ impl Place {
 
 /// Both sockets.
 pub(super) struct Udp {
-    v4: Option<Socket>,
-    v6: Option<Socket>,
+    v4: Option<Half>,
+    v6: Option<Half>,
     port: u16,
+}
+
+/// The socket of one family.
+struct Half {
+    socket: Socket,
     /// Whether a send of many segments works (UDP_SEGMENT, Linux 4.18).
     gso: AtomicBool,
+    /// Whether one receive may give many (UDP_GRO, Linux 5.0).
+    gro: bool,
 }
 
 /// What came in one receive: one datagram, or several of `segment` bytes from one sender, the last
@@ -56,41 +66,31 @@ pub(super) struct Received {
 
 impl Udp {
     /// Binds both families to `port`, or to one that the kernel chooses for 0.
-    pub(super) fn bind(port: u16, fwmark: u32) -> io::Result<Self> {
+    pub(super) fn bind(port: u16, fwmark: u32, offload: Offload) -> io::Result<Self> {
         // A port that is free for one family may be taken for the other.
         let mut tries = if port == 0 { 100 } else { 1 };
         loop {
             tries -= 1;
-            match Self::bind_both(port, fwmark) {
+            match Self::bind_both(port, fwmark, offload) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
                 done => return done,
             }
         }
     }
 
-    fn bind_both(port: u16, fwmark: u32) -> io::Result<Self> {
-        let v4 = supported(bind_one(Domain::IPV4, port, fwmark))?;
+    fn bind_both(port: u16, fwmark: u32, offload: Offload) -> io::Result<Self> {
+        let v4 = supported(Half::bind(Domain::IPV4, port, fwmark, offload))?;
         let port = match &v4 {
-            Some(socket) => port_of(socket)?,
+            Some(half) => port_of(&half.socket)?,
             None => port,
         };
-        let v6 = supported(bind_one(Domain::IPV6, port, fwmark))?;
+        let v6 = supported(Half::bind(Domain::IPV6, port, fwmark, offload))?;
         let port = match (&v4, &v6) {
             (None, None) => return Err(io::ErrorKind::Unsupported.into()),
-            (None, Some(socket)) => port_of(socket)?,
+            (None, Some(half)) => port_of(&half.socket)?,
             _ => port,
         };
-        // Kernels that don't know the option would send all in one datagram.
-        let gso = [&v4, &v6]
-            .into_iter()
-            .flatten()
-            .all(|socket| set_option(socket, libc::IPPROTO_UDP, libc::UDP_SEGMENT, 0).is_ok());
-        Ok(Self {
-            v4,
-            v6,
-            port,
-            gso: AtomicBool::new(gso),
-        })
+        Ok(Self { v4, v6, port })
     }
 
     /// The port that is listened on.
@@ -98,52 +98,95 @@ impl Udp {
         self.port
     }
 
+    /// Whether many datagrams are sent, and received, in one call, on every socket.
+    pub(super) fn offloads(&self) -> (bool, bool) {
+        let mut halves = [&self.v4, &self.v6].into_iter().flatten();
+        let send = |half: &Half| half.gso.load(Ordering::Relaxed);
+        (halves.clone().all(send), halves.all(|half| half.gro))
+    }
+
     /// Marks what is sent from now on; 0: no mark.
     pub(super) fn set_mark(&self, fwmark: u32) -> io::Result<()> {
-        for socket in [&self.v4, &self.v6].into_iter().flatten() {
-            socket.set_mark(fwmark)?;
+        for half in [&self.v4, &self.v6].into_iter().flatten() {
+            half.socket.set_mark(fwmark)?;
         }
         Ok(())
     }
 
     /// The sockets to wait for.
     pub(super) fn sockets(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [&self.v4, &self.v6].map(|socket| socket.as_ref().map(AsFd::as_fd))
+        [&self.v4, &self.v6].map(|half| half.as_ref().map(|half| half.socket.as_fd()))
     }
 
-    /// Sends `payload` to a peer: one datagram, or one for each `segment` bytes of it.
-    pub(super) fn send(&self, to: &Place, payload: &[u8], segment: usize) -> io::Result<()> {
-        let socket = match to.address {
+    /// Sends `payload` to a peer: one datagram, or one for each `segment` bytes of it, in one call
+    /// where that works and is asked for by `at_once`. Returns why the path to there refused that,
+    /// where they went one by one for it.
+    pub(super) fn send(
+        &self,
+        to: &Place,
+        payload: &[u8],
+        segment: usize,
+        at_once: bool,
+    ) -> io::Result<Option<io::Error>> {
+        let half = match to.address {
             SocketAddr::V4(_) => &self.v4,
             SocketAddr::V6(_) => &self.v6,
         };
-        let Some(socket) = socket else {
+        let Some(half) = half else {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         };
-        let fd = socket.as_raw_fd();
-        if payload.len() > segment && self.gso.load(Ordering::Relaxed) {
-            let sent = send_message(fd, to, payload, segment);
-            match sent.as_ref().map_err(io::Error::raw_os_error) {
-                // The device on the way can't do checksums, and never will.
-                Err(Some(libc::EIO)) => self.gso.store(false, Ordering::Relaxed),
-                // A segment is longer than the path's MTU now; alone it is sent in fragments.
-                // EINVAL is that too, before Linux 6.13, and a source that is gone, which the
-                // first datagram alone will tell.
-                Err(Some(libc::EMSGSIZE | libc::EINVAL)) => {}
-                _ => return sent,
+        let fd = half.socket.as_raw_fd();
+        let mut refused = None;
+        if payload.len() > segment && at_once && half.gso.load(Ordering::Relaxed) {
+            match send_message(fd, to, payload, segment) {
+                Ok(()) => return Ok(None),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::ENOSYS) => {
+                        half.give_up(&error);
+                        refused = Some(error);
+                    }
+                    // A segment is longer than the path's MTU now; alone it is sent in fragments.
+                    // EINVAL is that too, before Linux 6.13, and a source that is gone, which the
+                    // first datagram alone will tell.
+                    Some(libc::EMSGSIZE | libc::EINVAL) => refused = Some(error),
+                    _ => return Err(error),
+                },
             }
         }
         for datagram in payload.chunks(segment.max(1)) {
             send_message(fd, to, datagram, 0)?;
         }
-        Ok(())
+        Ok(refused)
+    }
+}
+
+impl Half {
+    fn bind(domain: Domain, port: u16, fwmark: u32, offload: Offload) -> io::Result<Self> {
+        let socket = bind_one(domain, port, fwmark)?;
+        let asked = |name, value| {
+            let wanted = offload == Offload::Auto;
+            wanted && set_option(&socket, libc::IPPROTO_UDP, name, value).is_ok()
+        };
+        Ok(Self {
+            // Kernels that don't know the option would send all in one datagram.
+            gso: AtomicBool::new(asked(libc::UDP_SEGMENT, 0)),
+            gro: asked(libc::UDP_GRO, 1),
+            socket,
+        })
+    }
+
+    /// The way out of this host can't do it: such as one through IPsec.
+    fn give_up(&self, why: &io::Error) {
+        if self.gso.swap(false, Ordering::Relaxed) {
+            warn!(cause = %why, "UDP segmentation is given up; datagrams go one by one");
+        }
     }
 }
 
 /// A family that the kernel does not have is no error.
-fn supported(bound: io::Result<Socket>) -> io::Result<Option<Socket>> {
+fn supported(bound: io::Result<Half>) -> io::Result<Option<Half>> {
     match bound {
-        Ok(socket) => Ok(Some(socket)),
+        Ok(half) => Ok(Some(half)),
         Err(error)
             if matches!(
                 error.raw_os_error(),
@@ -183,8 +226,6 @@ fn bind_one(domain: Domain, port: u16, fwmark: u32) -> io::Result<Socket> {
             set_option(&socket, libc::SOL_SOCKET, plain, BUFFER as i32)?;
         }
     }
-    // Kernels before 5.0 deliver datagrams one by one.
-    let _ = set_option(&socket, libc::IPPROTO_UDP, libc::UDP_GRO, 1);
     // A device that takes nothing must not hold a thread for ever.
     socket.set_write_timeout(Some(Duration::from_secs(1)))?;
     socket.bind(&any.into())?;

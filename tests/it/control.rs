@@ -20,7 +20,7 @@ use seedwire::control::snapshot::{
 };
 use seedwire::control::{BindError, Health, Heartbeats, Server, Snapshot, Source};
 use seedwire_core::config::Control;
-use seedwire_core::tunnel::PeerState;
+use seedwire_core::tunnel::{Offloads, PeerState};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -116,6 +116,13 @@ fn ready() -> Snapshot {
             mtu: 1420,
             mtu_reason: "from the path".to_owned(),
             listen_port: 51820,
+            offloads: Some(Offloads {
+                tun_tcp: true,
+                tun_udp: false,
+                udp_send: true,
+                udp_receive: true,
+                refused_runs: 4,
+            }),
             // The second name is there to be quoted.
             peers: vec![peer("seed", true), peer("a \"b\" \\ c", false)],
         }),
@@ -560,6 +567,7 @@ fn status_comes_over_the_socket_as_a_table_and_as_json() {
         "seed0: NOT READY (seedwire 1.2.3, pid 42, running for ",
         "  not ready: loki.logging.svc.cluster.local: no answer yet\n",
         "tunnel: userspace (configured), MTU 1420 (from the path), UDP port 51820\n",
+        "  offloads not in use: tun_udp\n",
         "  PEER       STATE  ENDPOINT         HANDSHAKE",
         " 1.5 KiB   2.0 KiB  10.88.0.1/32, 10.240.16.0/20\n",
         "  route 10.240.16.0/20 dev seed0  as desired\n  table inet seed0                as desired\n",

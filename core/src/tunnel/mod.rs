@@ -15,6 +15,6 @@ pub use allowed_ips::AllowedIps;
 pub use engine::{Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened};
 pub use path::{PathState, Paths};
 pub use roaming::Roaming;
-pub use status::{PeerState, PeerStatus};
+pub use status::{Offloads, PeerState, PeerStatus};
 pub use timers::{Action, PeerTimers, Policy};
 pub use watch::{PeerWatch, Sample};

@@ -47,3 +47,31 @@ pub struct PeerStatus {
     /// How often its key was seen in use from two endpoints in turn within 30 s.
     pub in_turn: u64,
 }
+
+/// What the kernel does for a device with many packets in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offloads {
+    /// Several TCP segments are read from the TUN link as one packet (TSO).
+    pub tun_tcp: bool,
+    /// Several UDP datagrams are (USO, Linux 6.2).
+    pub tun_udp: bool,
+    /// Several datagrams are sent in one call (UDP_SEGMENT, Linux 4.18).
+    pub udp_send: bool,
+    /// Several datagrams are received in one call (UDP_GRO, Linux 5.0).
+    pub udp_receive: bool,
+    /// Runs of datagrams that were refused in one call and sent one by one.
+    pub refused_runs: u64,
+}
+
+impl Offloads {
+    /// Each with its name, and whether it is in use.
+    pub fn named(&self) -> [(&'static str, bool); 4] {
+        [
+            ("tun_tcp", self.tun_tcp),
+            ("tun_udp", self.tun_udp),
+            ("udp_send", self.udp_send),
+            ("udp_receive", self.udp_receive),
+        ]
+    }
+}

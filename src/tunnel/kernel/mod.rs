@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use seedwire_core::netstate::LINK_ALIAS;
 use seedwire_core::tunnel::{
-    AllowedIps, PathState, Paths, PeerState, PeerStatus, PeerWatch, Policy, Roaming, Sample,
+    AllowedIps, Offloads, PathState, Paths, PeerState, PeerStatus, PeerWatch, Policy, Roaming,
+    Sample,
 };
 use seedwire_core::types::{Endpoint, InterfaceName, Prefix, PublicKey};
 use tokio::sync::watch;
@@ -415,6 +416,10 @@ impl Backend for Kernel {
 
     fn listen_port(&self) -> Option<u16> {
         Some(lock(&self.state).listen_port).filter(|port| *port != 0)
+    }
+
+    fn offloads(&self) -> Option<Offloads> {
+        None
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
