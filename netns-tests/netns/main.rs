@@ -22,10 +22,12 @@ mod lifecycle;
 mod mtu;
 mod netstate;
 mod offload;
+mod pair;
 mod ports;
 mod reload;
 mod tunnel;
 mod uapi;
+mod unreachable;
 mod world;
 
 use harness::Case;
@@ -50,6 +52,8 @@ const CASES: &[Case] = &[
     case!(tunnel::a_connection_outlives_a_restart_of_either_end),
     case!(tunnel::the_hub_follows_a_node_that_moves),
     case!(tunnel::a_packet_from_a_wrong_inner_address_is_dropped),
+    case!(unreachable::a_destination_without_a_peer_is_told),
+    case!(unreachable::a_peer_without_an_endpoint_is_told_to_forwarded_hosts_too),
     case!(uapi::device_reaches_wireguard_go),
     case!(uapi::device_reaches_itself),
     case!(uapi::device_goes_to_the_background_once_it_can_be_configured),

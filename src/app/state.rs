@@ -196,6 +196,11 @@ impl Source for State {
             mtu_reason: mtu.reason.clone(),
             listen_port: device.listen_port().unwrap_or(0),
             offloads: device.offloads(),
+            refused: device
+                .refused()
+                .into_iter()
+                .map(|(refusal, count)| (refusal.as_str().to_owned(), count))
+                .collect(),
             peers: device.peers().iter().map(Into::into).collect(),
         });
         let mut conditions = known.conditions.clone();

@@ -1,8 +1,7 @@
 use std::io::Read;
 
 use anyhow::{Context, bail};
-use boringtun::x25519;
-use seedwire_core::types::{PrivateKey, PublicKey};
+use seedwire_core::types::PrivateKey;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::output;
@@ -28,9 +27,7 @@ impl Pubkey {
         let length = read_up_to(std::io::stdin().lock(), input.as_mut())
             .context("failed to read the key from standard input")?;
         let private = parse(&input[..length])?;
-        let secret = x25519::StaticSecret::from(*private.as_bytes());
-        let public = PublicKey::from_bytes(x25519::PublicKey::from(&secret).to_bytes());
-        output::write(format!("{public}\n"))
+        output::write(format!("{}\n", private.public_key()))
     }
 }
 

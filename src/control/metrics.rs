@@ -186,6 +186,13 @@ impl Tunnel {
             [(vec![], u64::from(self.mtu))],
         )?;
         self.encode_offloads(out)?;
+        out.counter(
+            "tunnel_refused_datagrams",
+            "Datagrams that were dropped, by reason",
+            self.refused
+                .iter()
+                .map(|(reason, count)| (vec![("reason", reason.as_str())], *count)),
+        )?;
         let states = self.peers.iter().flat_map(|peer| {
             [
                 ("idle", PeerState::Idle),

@@ -116,6 +116,9 @@ pub struct Tunnel {
     pub listen_port: u16,
     /// Which offloads are in use; `None` where the kernel carries the packets.
     pub offloads: Option<Offloads>,
+    /// Datagrams that were dropped since the start, by reason, as in `replayed`; none where the
+    /// kernel carries the packets.
+    pub refused: BTreeMap<String, u64>,
     /// The peers, in the order of the configuration.
     pub peers: Vec<Peer>,
 }

@@ -10,8 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use boringtun::x25519;
-use seedwire_core::types::{PrivateKey, PublicKey};
+use seedwire_core::types::PublicKey;
 use tokio::time::timeout;
 
 use super::http;
@@ -47,8 +46,8 @@ impl Keys {
         write_secret(&files.join("psk"), &keys::new_preshared_key()?.reveal())?;
         Ok(Self {
             files: files.to_owned(),
-            pod: public(&pod),
-            hub: public(&hub),
+            pod: pod.public_key(),
+            hub: hub.public_key(),
         })
     }
 
@@ -111,11 +110,6 @@ control:
 "
         )
     }
-}
-
-fn public(private: &PrivateKey) -> PublicKey {
-    let secret = x25519::StaticSecret::from(*private.as_bytes());
-    PublicKey::from_bytes(x25519::PublicKey::from(&secret).to_bytes())
 }
 
 fn write_secret(file: &Path, text: &str) -> Result<()> {

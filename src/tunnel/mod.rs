@@ -21,6 +21,7 @@ mod threads;
 mod tun;
 mod uapi;
 mod udp;
+mod unreachable;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,7 +32,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use seedwire_core::config;
-use seedwire_core::tunnel::{Offloads, Paths, PeerStatus};
+use seedwire_core::tunnel::{Offloads, Paths, PeerStatus, Refusal};
 use seedwire_core::types::{Endpoint, InterfaceName, PublicKey};
 use tokio::sync::watch;
 
@@ -43,7 +44,7 @@ pub use uapi::remove_left_socket;
 
 use crate::netlink::Wireguard;
 
-use shared::{Schedule, Shared, Table, lock};
+use shared::{Refused, Schedule, Shared, Table, lock};
 use state::State;
 use tun::{MtuReader, Tun};
 
@@ -69,6 +70,7 @@ trait Backend: Paths {
     fn peers(&self) -> Vec<PeerStatus>;
     fn listen_port(&self) -> Option<u16>;
     fn offloads(&self) -> Option<Offloads>;
+    fn refused(&self) -> Vec<(Refusal, u64)>;
     fn changes(&self) -> watch::Receiver<u64>;
     fn failure(&self) -> Option<Failure>;
     fn is_stopped(&self) -> bool;
@@ -206,6 +208,7 @@ impl Device {
             offload: options.offload,
             tun_offloads: (tun.gives_tcp(), tun.takes_udp()),
             refused_runs: AtomicU64::new(0),
+            refused: Refused::default(),
             epoch: Instant::now(),
         });
         let mut device = Self {
@@ -333,6 +336,12 @@ impl DeviceHandle {
         Arc::<dyn Backend>::clone(&self.backend) as Arc<dyn Paths>
     }
 
+    /// How many datagrams were dropped since the start, by reason; empty where the kernel carries
+    /// the packets, which does not tell.
+    pub fn refused(&self) -> Vec<(Refusal, u64)> {
+        self.backend.refused()
+    }
+
     /// Counts up with each change of a peer's state and of the configuration, and when the device
     /// ends by itself.
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -385,6 +394,10 @@ impl Backend for Shared {
             udp_receive,
             refused_runs: self.refused_runs.load(Ordering::Relaxed),
         })
+    }
+
+    fn refused(&self) -> Vec<(Refusal, u64)> {
+        self.refused.all()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -19,7 +19,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519;
-use seedwire_core::tunnel::{Engine, EngineError, HANDSHAKE_ROOM, Opened};
+use seedwire_core::tunnel::{Engine, EngineError, HANDSHAKE_ROOM, Opened, Refusal};
 use seedwire_core::types::{PresharedKey, PrivateKey, PublicKey};
 
 /// How often boringtun is made to look at its clock.
@@ -27,12 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Handshakes a second, from everybody together, that are taken without a cookie.
 const WITHOUT_COOKIE: u64 = 500;
-
-/// The public key of a private key.
-pub(super) fn public_key(private: &PrivateKey) -> PublicKey {
-    let secret = x25519::StaticSecret::from(*private.as_bytes());
-    PublicKey::from_bytes(*x25519::PublicKey::from(&secret).as_bytes())
-}
 
 /// This host's side of every handshake.
 pub(super) struct Identity {
@@ -70,31 +64,32 @@ impl Identity {
         }
     }
 
-    /// Who a handshake message is for; `None` for what is not authentic.
+    /// Who a handshake message is for.
     pub(super) fn dispatch(
         &self,
         from: IpAddr,
         datagram: &[u8],
         out: &mut [u8],
-    ) -> Option<Addressee> {
+    ) -> Result<Addressee, Refusal> {
         self.front.reset_count();
-        match self.front.verify_packet(Some(from), datagram, out) {
-            Ok(Packet::HandshakeInit(message)) => {
-                let half = parse_handshake_anon(&self.secret, &self.public, &message).ok()?;
-                Some(Addressee::Key(PublicKey::from_bytes(
-                    half.peer_static_public,
-                )))
+        let message = match self.front.verify_packet(Some(from), datagram, out) {
+            Ok(message) => message,
+            Err(TunnResult::WriteToNetwork(cookie)) => return Ok(Addressee::Prove(cookie.len())),
+            Err(TunnResult::Err(WireGuardError::InvalidMac)) => return Err(Refusal::WrongMac),
+            Err(_) => return Err(Refusal::Malformed),
+        };
+        let index = match message {
+            Packet::HandshakeInit(message) => {
+                let half = parse_handshake_anon(&self.secret, &self.public, &message);
+                let half = half.map_err(|_| Refusal::NotAuthentic)?;
+                let key = PublicKey::from_bytes(half.peer_static_public);
+                return Ok(Addressee::Key(key));
             }
-            Ok(Packet::HandshakeResponse(message)) => {
-                Some(Addressee::Index(message.receiver_idx >> 8))
-            }
-            Ok(Packet::PacketCookieReply(message)) => {
-                Some(Addressee::Index(message.receiver_idx >> 8))
-            }
-            Ok(Packet::PacketData(message)) => Some(Addressee::Index(message.receiver_idx >> 8)),
-            Err(TunnResult::WriteToNetwork(cookie)) => Some(Addressee::Prove(cookie.len())),
-            Err(_) => None,
-        }
+            Packet::HandshakeResponse(message) => message.receiver_idx,
+            Packet::PacketCookieReply(message) => message.receiver_idx,
+            Packet::PacketData(message) => message.receiver_idx,
+        };
+        Ok(Addressee::Index(index >> 8))
     }
 }
 
@@ -245,7 +240,7 @@ mod tests {
     /// Two ends, and the identity of each.
     fn ends(ours: Option<PresharedKey>, theirs: Option<PresharedKey>) -> (Noise, Noise, Identity) {
         let keys = [[1; 32], [2; 32]].map(PrivateKey::from_bytes);
-        let public = [&keys[0], &keys[1]].map(public_key);
+        let public = [&keys[0], &keys[1]].map(PrivateKey::public_key);
         let a = Identity::new(&keys[0]);
         let b = Identity::new(&keys[1]);
         let first = Noise::new(&a, &public[1], ours.as_ref(), 7);
@@ -344,15 +339,17 @@ mod tests {
         let length = a
             .initiate(Duration::from_secs(1), &mut message)
             .expect("always");
-        let key = public_key(&PrivateKey::from_bytes([1; 32]));
+        let key = PrivateKey::from_bytes([1; 32]).public_key();
         let first = identity.dispatch(FROM, &message[..length], &mut out);
-        assert_eq!(first, Some(Addressee::Key(key)));
+        assert_eq!(first, Ok(Addressee::Key(key)));
         let proof = (0..100)
-            .filter_map(|_| identity.dispatch(FROM, &message[..length], &mut out))
-            .any(|addressee| matches!(addressee, Addressee::Prove(64)));
+            .map(|_| identity.dispatch(FROM, &message[..length], &mut out))
+            .any(|addressee| matches!(addressee, Ok(Addressee::Prove(64))));
         assert!(proof);
         message[length - 20] ^= 1;
-        assert_eq!(identity.dispatch(FROM, &message[..length], &mut out), None);
-        assert_eq!(identity.dispatch(FROM, &[], &mut out), None);
+        let refused = identity.dispatch(FROM, &message[..length], &mut out);
+        assert_eq!(refused, Err(Refusal::WrongMac));
+        let refused = identity.dispatch(FROM, &[], &mut out);
+        assert_eq!(refused, Err(Refusal::Malformed));
     }
 }

@@ -58,6 +58,15 @@ pub(super) struct Live {
 /// The most datagrams that are opened before the other direction gets its turn.
 const MOST_OPENED: usize = 64;
 
+/// How far a run of packets was sealed.
+enum Sealed {
+    All,
+    /// There was no more room.
+    Part,
+    /// Nothing was: there is no address to send to.
+    NoPlace,
+}
+
 /// Where inner packets lie in a buffer.
 #[derive(Default)]
 pub(super) struct Opening {
@@ -217,56 +226,61 @@ impl Peer {
     }
 
     /// Seals inner packets into the batch, and sends it each time it is full. Each is cut into
-    /// `inner` first. Without a session they wait for one.
+    /// `inner` first. Without a session they wait for one; false when they are lost, because
+    /// nobody knows where the peer is.
     pub(super) fn transmit(
         self: &Arc<Self>,
         shared: &Shared,
         mut packets: Segments<'_>,
         inner: &mut [u8],
         batch: &mut Batch,
-    ) {
-        // The lock is not held while it is sent: the other direction goes on.
-        while !self.seal_run(shared, &mut packets, inner, batch) {
-            batch.send(shared);
+    ) -> bool {
+        loop {
+            match self.seal_run(shared, &mut packets, inner, batch) {
+                // The lock is not held while it is sent: the other direction goes on.
+                Sealed::Part => batch.send(shared),
+                Sealed::All => return true,
+                Sealed::NoPlace => return false,
+            }
         }
     }
 
-    /// Seals as many packets as the batch takes; true once all are.
+    /// Seals as many packets as the batch takes.
     fn seal_run(
         self: &Arc<Self>,
         shared: &Shared,
         packets: &mut Segments<'_>,
         inner: &mut [u8],
         batch: &mut Batch,
-    ) -> bool {
+    ) -> Sealed {
         let now = shared.now();
         let mtu = shared.mtu.load(Ordering::Relaxed);
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let (mut done, mut sealed_any, mut staged) = (true, false, false);
+        let Some(place) = live.place else {
+            return Sealed::NoPlace;
+        };
+        let (mut done, mut sealed_any, mut staged) = (Sealed::All, false, false);
         while let Some(length) = packets.next_length() {
             let Some(engine) = live.engine.as_mut() else {
-                return true;
+                return Sealed::All;
             };
             let padded = packet::padded(length, mtu);
-            let room = match live.place.filter(|_| engine.has_session()) {
-                None => None,
-                Some(place) => match batch.room(self, place, padded + OVERHEAD) {
-                    Some(room) => Some((place, room)),
+            let room = match engine.has_session() {
+                false => None,
+                true => match batch.room(self, place, padded + OVERHEAD) {
                     None => {
-                        done = false;
+                        done = Sealed::Part;
                         break;
                     }
+                    room => room,
                 },
             };
             packets.next_into(inner);
             inner[length..padded].fill(0);
             let packet = &inner[..padded];
-            let sealed = room.and_then(|(place, room)| {
-                let sealed = engine.seal(now, packet, room);
-                sealed.ok().map(|length| (place, length))
-            });
-            if let Some((place, length)) = sealed {
+            let sealed = room.and_then(|room| engine.seal(now, packet, room).ok());
+            if let Some(length) = sealed {
                 batch.add(self, place, length);
                 sealed_any = true;
             } else {
@@ -365,6 +379,7 @@ impl Peer {
         let opened = match engine.open(now, from.address.ip(), datagram, out) {
             Ok(opened) => opened,
             Err(error) => {
+                shared.refused.count(error.into());
                 debug!(peer = live.name, %error, "datagram dropped");
                 return 0;
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::EventFd;
-use seedwire_core::tunnel::{AllowedIps, PathState, Paths, PeerState};
+use seedwire_core::tunnel::{AllowedIps, PathState, Paths, PeerState, Refusal};
 use seedwire_core::types::{InterfaceName, PublicKey};
 use tokio::sync::watch;
 
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) tun_offloads: (bool, bool),
     /// Runs of datagrams that were refused and sent one by one.
     pub(super) refused_runs: AtomicU64,
+    pub(super) refused: Refused,
     pub(super) epoch: Instant,
 }
 
@@ -114,6 +115,21 @@ impl Paths for Shared {
         if let Some(peer) = self.table.load().peer_of(to) {
             peer.wake(self);
         }
+    }
+}
+
+/// How many datagrams were dropped, by reason.
+#[derive(Default)]
+pub(super) struct Refused([AtomicU64; Refusal::ALL.len()]);
+
+impl Refused {
+    pub(super) fn count(&self, refusal: Refusal) {
+        self.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn all(&self) -> Vec<(Refusal, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Refusal::ALL.into_iter().zip(counts).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use seedwire_core::tunnel::{AllowedIps, Policy};
 use seedwire_core::types::{Endpoint, Prefix, PresharedKey, PrivateKey, PublicKey};
 
 use super::error::TunnelError;
-use super::noise::{self, Identity, Noise};
+use super::noise::{Identity, Noise};
 use super::peer::Peer;
 use super::shared::{Shared, Table, lock};
 use super::udp::Udp;
@@ -69,7 +69,7 @@ impl State {
         if self.private_key == key {
             return;
         }
-        self.public_key = key.as_ref().map(noise::public_key);
+        self.public_key = key.as_ref().map(PrivateKey::public_key);
         self.identity = key.as_ref().map(|key| Arc::new(Identity::new(key)));
         self.private_key = key;
         if let Some(own) = self.public_key {

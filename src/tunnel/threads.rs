@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use seedwire_core::tunnel::offload::{Segments, VNET_HEADER, VnetHeader};
-use seedwire_core::tunnel::{HANDSHAKE_ROOM, OVERHEAD, packet};
+use seedwire_core::tunnel::{HANDSHAKE_ROOM, OVERHEAD, Refusal, packet};
 use tracing::debug;
 
 use super::batch::Batch;
@@ -19,6 +19,7 @@ use super::peer::{Opening, Peer};
 use super::shared::{Shared, Table};
 use super::tun::{MtuReader, Tun};
 use super::udp::{self, Place, Received};
+use super::unreachable::Unreachable;
 
 /// Room for the longest IP packet with its padding, sealed.
 const ROOM: usize = VNET_HEADER + 65536 + 16 + OVERHEAD;
@@ -34,6 +35,7 @@ pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
     let mut buffer = vec![0; ROOM];
     let mut inner = vec![0; ROOM];
     let mut batch = Batch::new(ROOM);
+    let mut unreachable = Unreachable::new(tun);
     let mut look = Duration::ZERO;
     while wait(shared, &[tun.as_fd()]) {
         let now = shared.now();
@@ -47,7 +49,10 @@ pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
         for _ in 0..RUN {
             match tun.read(&mut buffer) {
                 Ok(length) => {
-                    egress(shared, tun, &mut buffer[..length], &mut inner, &mut batch);
+                    let read = &mut buffer[..length];
+                    if let Some(lost) = egress(shared, tun, read, &mut inner, &mut batch) {
+                        unreachable.tell(lost, shared.now());
+                    }
                 }
                 Err(error) if is_nothing(&error) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
@@ -64,22 +69,27 @@ pub(super) fn run_egress(shared: &Shared, tun: &Tun, mtu: &MtuReader) {
     }
 }
 
-fn egress(shared: &Shared, tun: &Tun, read: &mut [u8], inner: &mut [u8], batch: &mut Batch) {
+/// Sends what was read to its peer; a packet that has no way is returned.
+fn egress<'p>(
+    shared: &Shared,
+    tun: &Tun,
+    read: &'p mut [u8],
+    inner: &mut [u8],
+    batch: &mut Batch,
+) -> Option<&'p [u8]> {
     let (vnet, packet) = if tun.has_vnet() {
-        let Some((header, packet)) = read.split_first_chunk_mut::<VNET_HEADER>() else {
-            return;
-        };
+        let (header, packet) = read.split_first_chunk_mut::<VNET_HEADER>()?;
         (VnetHeader::read(header), packet)
     } else {
         (VnetHeader::default(), read)
     };
     let table = shared.table.load();
-    let to = packet::destination(packet);
-    if let Some(peer) = to.and_then(|to| table.peer_of(to))
-        && let Some(packets) = Segments::new(vnet, packet)
-    {
-        peer.transmit(shared, packets, inner, batch);
-    }
+    let Some(peer) = table.peer_of(packet::destination(packet)?) else {
+        return Some(packet);
+    };
+    let packets = Segments::new(vnet, packet)?;
+    let sent = peer.transmit(shared, packets, inner, batch);
+    (!sent).then_some(packet)
 }
 
 /// Takes datagrams and hands what is in them to the TUN.
@@ -129,13 +139,21 @@ fn ingress(
     let mut datagrams = datagrams.peekable();
     while let Some(datagram) = datagrams.next() {
         let out = handover.room(received.length + HANDSHAKE_ROOM);
-        let Some(peer) = addressee(shared, &table, from, datagram, out) else {
-            continue;
+        let peer = match addressee(shared, &table, from, datagram, out) {
+            Ok(peer) => peer,
+            Err(refusal) => {
+                shared.refused.count(refusal);
+                continue;
+            }
         };
         peer.receive(shared, from, datagram, &mut datagrams, out, opening);
         handover.add(opening.drain(), |packet| {
             let source = packet::source(packet);
-            source.and_then(|source| table.allowed.lookup(source)) == Some(peer.index)
+            let owner = source.and_then(|source| table.allowed.lookup(source));
+            if owner != Some(peer.index) {
+                shared.refused.count(Refusal::WrongSource);
+            }
+            owner == Some(peer.index)
         });
     }
 }
@@ -147,19 +165,21 @@ fn addressee<'t>(
     from: Place,
     datagram: &[u8],
     out: &mut [u8],
-) -> Option<&'t Arc<Peer>> {
-    if let Some(index) = data_index(datagram) {
-        return table.by_index.get(&index);
-    }
-    let identity = table.identity.as_ref()?;
-    match identity.dispatch(from.address.ip(), datagram, out)? {
-        Addressee::Index(index) => table.by_index.get(&index),
-        Addressee::Key(key) => table.by_key.get(&key),
+) -> Result<&'t Arc<Peer>, Refusal> {
+    let addressee = match (data_index(datagram), &table.identity) {
+        (Some(index), _) => Addressee::Index(index),
+        (None, Some(identity)) => identity.dispatch(from.address.ip(), datagram, out)?,
+        // Without a key of ours none can be for us.
+        (None, None) => return Err(Refusal::WrongMac),
+    };
+    match addressee {
+        Addressee::Index(index) => table.by_index.get(&index).ok_or(Refusal::UnknownIndex),
+        Addressee::Key(key) => table.by_key.get(&key).ok_or(Refusal::UnknownKey),
         Addressee::Prove(length) => {
             if let Some(udp) = shared.udp.load().as_ref() {
                 let _ = udp.send(&from, &out[..length], length, true);
             }
-            None
+            Err(Refusal::Unproven)
         }
     }
 }

@@ -123,6 +123,7 @@ fn ready() -> Snapshot {
                 udp_receive: true,
                 refused_runs: 4,
             }),
+            refused: BTreeMap::from([("malformed".to_owned(), 0), ("replayed".to_owned(), 7)]),
             // The second name is there to be quoted.
             peers: vec![peer("seed", true), peer("a \"b\" \\ c", false)],
         }),

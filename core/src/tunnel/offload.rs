@@ -201,6 +201,11 @@ fn pseudo_sum_of(packet: &[u8], length: usize) -> u64 {
     add(u64::from(protocol) + length as u64, addresses)
 }
 
+/// The checksum of the Internet (RFC 1071) over these bytes and a sum that was begun before.
+pub(super) fn checksum(sum: u64, bytes: &[u8]) -> u16 {
+    !fold(add(sum, bytes))
+}
+
 /// Adds the bytes, as big-endian 16-bit words, to a sum that [`fold`] brings down.
 ///
 /// Words are added in the byte order of this machine, several at a time: swapping the bytes of

@@ -69,6 +69,12 @@ fn decode(text: &str) -> Result<[u8; 32], InvalidKey> {
 }
 
 impl PrivateKey {
+    /// The public key that belongs to it (RFC 7748, 6.1).
+    pub fn public_key(&self) -> PublicKey {
+        let secret = x25519_dalek::StaticSecret::from(self.0);
+        PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
+    }
+
     /// The key in base64, for the commands whose purpose is to print it.
     pub fn reveal(&self) -> zeroize::Zeroizing<String> {
         zeroize::Zeroizing::new(STANDARD.encode(self.0))

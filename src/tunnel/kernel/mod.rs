@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use seedwire_core::netstate::LINK_ALIAS;
 use seedwire_core::tunnel::{
-    AllowedIps, Offloads, PathState, Paths, PeerState, PeerStatus, PeerWatch, Policy, Roaming,
-    Sample,
+    AllowedIps, Offloads, PathState, Paths, PeerState, PeerStatus, PeerWatch, Policy, Refusal,
+    Roaming, Sample,
 };
 use seedwire_core::types::{Endpoint, InterfaceName, Prefix, PublicKey};
 use tokio::sync::watch;
@@ -420,6 +420,10 @@ impl Backend for Kernel {
 
     fn offloads(&self) -> Option<Offloads> {
         None
+    }
+
+    fn refused(&self) -> Vec<(Refusal, u64)> {
+        Vec::new()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -6,7 +6,7 @@ use super::{Once, family, is_unicast, items};
 use crate::config::read::{At, Place, Reader};
 use crate::config::report::Topic;
 use crate::config::written::{Peer, Root, Tunnel};
-use crate::types::{Host, InterfaceAddress, Prefix};
+use crate::types::{Host, InterfaceAddress, Prefix, PrivateKey};
 
 pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     let Some(tunnel) = &root.tunnel else {
@@ -37,6 +37,12 @@ pub(super) fn own_addresses(tunnel: &Tunnel) -> &[At<InterfaceAddress>] {
         (None, Some(file)) => &file.value.0,
         (None, None) => &[],
     }
+}
+
+fn private_key(tunnel: &Tunnel) -> Option<&PrivateKey> {
+    let file = tunnel.private_key_file.as_ref();
+    let written = tunnel.private_key.as_ref().map(|at| &at.value.0);
+    written.or_else(|| file.map(|at| &at.value.0))
 }
 
 fn either_or(tunnel: &Tunnel, place: &Place, reader: &mut Reader<'_>) {
@@ -117,6 +123,7 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
     let mut keys = Once::new();
     let mut endpoints = Once::new();
     let mut prefixes = Once::new();
+    let own_key = private_key(tunnel).map(PrivateKey::public_key);
     let own: HashMap<_, _> = own_addresses(tunnel)
         .iter()
         .map(|at| (Prefix::host(at.value.address()), &at.place))
@@ -128,6 +135,9 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
         }
         if let Some(key) = &peer.public_key {
             keys.see(key.value, &key.place, "a key", reader);
+            if own_key == Some(key.value) {
+                reader.reject(&key.place, "the key of another host: this one is our own");
+            }
         }
         if let (Some(_), Some(file)) = (&peer.preshared_key, &peer.preshared_key_file) {
             reader.reject(&file.place, "either presharedKey or presharedKeyFile");
