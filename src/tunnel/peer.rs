@@ -49,7 +49,8 @@ pub(super) struct Live {
     pub(super) place: Option<Place>,
     pub(super) last_handshake: Option<SystemTime>,
     pub(super) took: Option<Duration>,
-    pub(super) roaming: Roaming,
+    /// Since the peer moved first.
+    roaming: Option<Box<Roaming>>,
     /// How often the key was seen in use from two endpoints in turn.
     pub(super) in_turn: u64,
     staged: VecDeque<Vec<u8>>,
@@ -97,7 +98,7 @@ impl Peer {
                 place: None,
                 last_handshake: None,
                 took: None,
-                roaming: Roaming::default(),
+                roaming: None,
                 in_turn: 0,
                 staged: VecDeque::new(),
             }),
@@ -455,6 +456,11 @@ impl Live {
         self.place = self.place.map(|place| place.anywhere());
     }
 
+    /// The two endpoints that the key was lately used from in turn.
+    pub(super) fn in_turn_now(&self, now: Duration) -> Option<(SocketAddr, SocketAddr)> {
+        self.roaming.as_ref()?.in_turn(now)
+    }
+
     /// Something authentic came from there.
     fn moved_to(&mut self, to: Place, now: Duration) {
         let from = self.place.replace(to).map(|place| place.address);
@@ -465,7 +471,8 @@ impl Live {
             return;
         };
         let (peer, endpoint) = (self.name.as_str(), to.address);
-        if self.roaming.on_move(from, to.address, now) {
+        let roaming = self.roaming.get_or_insert_default();
+        if roaming.on_move(from, to.address, now) {
             self.in_turn += 1;
             warn!(peer, %endpoint, other = %from, "one key is used from two endpoints in turn");
         } else {

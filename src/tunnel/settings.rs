@@ -50,14 +50,12 @@ pub(super) fn apply(shared: &Shared, settings: &Settings) -> Result<Vec<String>,
         let held = held
             .map(|entry| entry.allowed_ips.clone())
             .unwrap_or_default();
-        for prefix in held.difference(&wanted) {
-            state.take(&peer.public_key, *prefix);
+        for prefix in held.iter().filter(|prefix| !wanted.contains(prefix)) {
+            state.take(&peer.public_key, prefix);
         }
     }
     state.publish(shared);
-    Ok(std::mem::take(&mut state.foreign_changes)
-        .into_iter()
-        .collect())
+    Ok(state.take_foreign_changes())
 }
 
 fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer) {
@@ -98,7 +96,7 @@ fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
     let state = peer.state();
     let endpoint = live.place.map(|place| place.address);
     let dialled = !entry.endpoints.is_empty();
-    let in_turn = live.roaming.in_turn(shared.now());
+    let in_turn = live.in_turn_now(shared.now());
     PeerStatus {
         name: live.name.clone(),
         public_key: peer.key,
@@ -110,7 +108,7 @@ fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
         handshake_took: live.took,
         received: peer.received.load(Ordering::Relaxed),
         transmitted: peer.transmitted.load(Ordering::Relaxed),
-        allowed_ips: entry.allowed_ips.iter().copied().collect(),
+        allowed_ips: entry.allowed_ips.iter().collect(),
         trouble: trouble(state, dialled, endpoint, in_turn),
         in_turn: live.in_turn,
     }

@@ -58,7 +58,7 @@ pub(super) struct Shared {
 pub(super) struct Table {
     pub(super) identity: Option<Arc<Identity>>,
     /// The index of the peer that a prefix belongs to.
-    pub(super) allowed: AllowedIps<u32>,
+    pub(super) allowed: Arc<AllowedIps<u32>>,
     pub(super) by_index: HashMap<u32, Arc<Peer>>,
     pub(super) by_key: HashMap<PublicKey, Arc<Peer>>,
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seedwire_core::tunnel::{AllowedIps, Policy};
+use seedwire_core::tunnel::{AllowedIps, Policy, Prefixes};
 use seedwire_core::types::{Endpoint, Prefix, PresharedKey, PrivateKey, PublicKey};
 
 use super::error::TunnelError;
@@ -14,6 +14,9 @@ use super::noise::{Identity, Noise};
 use super::peer::Peer;
 use super::shared::{Shared, Table, lock};
 use super::udp::Udp;
+
+/// So many changes by others are told one by one.
+const MOST_TOLD: usize = 100;
 
 /// The configuration of a device.
 #[derive(Default)]
@@ -25,9 +28,10 @@ pub(super) struct State {
     listen_port: u16,
     pub(super) fwmark: u32,
     pub(super) entries: BTreeMap<PublicKey, Entry>,
-    allowed: AllowedIps<u32>,
+    /// Shared with the table that was published last, until it changes.
+    allowed: Arc<AllowedIps<u32>>,
     /// What was changed by others than [`Device::set`](super::Device::set) since its last call.
-    pub(super) foreign_changes: BTreeSet<String>,
+    foreign_changes: BTreeSet<String>,
 }
 
 /// A peer, as it was configured.
@@ -39,7 +43,7 @@ pub(super) struct Entry {
     pub(super) keepalive: Option<Duration>,
     /// Whether wg(8) gave it an endpoint; with a keepalive it is then dialled all the same.
     pub(super) addressed: bool,
-    pub(super) allowed_ips: BTreeSet<Prefix>,
+    pub(super) allowed_ips: Prefixes,
 }
 
 impl State {
@@ -48,7 +52,7 @@ impl State {
         let peers = self.entries.values().map(|entry| Arc::clone(&entry.peer));
         let table = Table {
             identity: self.identity.clone(),
-            allowed: self.allowed.clone(),
+            allowed: Arc::clone(&self.allowed),
             by_index: peers.clone().map(|peer| (peer.index, peer)).collect(),
             by_key: peers.map(|peer| (peer.key, peer)).collect(),
         };
@@ -58,6 +62,24 @@ impl State {
             entry.peer.service(shared, &mut lock(&entry.peer.live), now);
         }
         shared.tick();
+    }
+
+    /// Remembers what others than [`Device::set`](super::Device::set) change, in words.
+    pub(super) fn note_foreign_change(&mut self, what: impl FnOnce() -> String) {
+        if self.foreign_changes.len() < MOST_TOLD {
+            self.foreign_changes.insert(what());
+        }
+    }
+
+    /// What others changed since the last call; as much of it as is told.
+    pub(super) fn take_foreign_changes(&mut self) -> Vec<String> {
+        let mut told: Vec<_> = std::mem::take(&mut self.foreign_changes)
+            .into_iter()
+            .collect();
+        if told.len() >= MOST_TOLD {
+            told.push("more".to_owned());
+        }
+        told
     }
 
     /// Whether a peer with this key would be ourselves.
@@ -128,7 +150,7 @@ impl State {
                 endpoints: Vec::new(),
                 keepalive: None,
                 addressed: false,
-                allowed_ips: BTreeSet::new(),
+                allowed_ips: Prefixes::default(),
             };
             entry.renew_engine(shared, identity);
             entry
@@ -137,8 +159,9 @@ impl State {
 
     pub(super) fn remove_peer(&mut self, shared: &Shared, key: &PublicKey) {
         if let Some(entry) = self.entries.remove(key) {
-            for prefix in &entry.allowed_ips {
-                self.allowed.remove(*prefix);
+            let allowed = Arc::make_mut(&mut self.allowed);
+            for prefix in entry.allowed_ips.iter() {
+                allowed.remove(prefix);
             }
             let mut live = lock(&entry.peer.live);
             live.engine = None;
@@ -166,7 +189,7 @@ impl State {
         let Some(index) = self.entries.get(key).map(|entry| entry.peer.index) else {
             return;
         };
-        let before = self.allowed.insert(prefix, index);
+        let before = Arc::make_mut(&mut self.allowed).insert(prefix, index);
         if before.is_some_and(|before| before != index) {
             let mut others = self.entries.values_mut();
             if let Some(other) = others.find(|entry| Some(entry.peer.index) == before) {
@@ -183,14 +206,15 @@ impl State {
         if let Some(entry) = self.entries.get_mut(key)
             && entry.allowed_ips.remove(&prefix)
         {
-            self.allowed.remove(prefix);
+            Arc::make_mut(&mut self.allowed).remove(prefix);
         }
     }
 
     pub(super) fn take_all(&mut self, key: &PublicKey) {
         if let Some(entry) = self.entries.get_mut(key) {
-            for prefix in std::mem::take(&mut entry.allowed_ips) {
-                self.allowed.remove(prefix);
+            let allowed = Arc::make_mut(&mut self.allowed);
+            for prefix in std::mem::take(&mut entry.allowed_ips).iter() {
+                allowed.remove(prefix);
             }
         }
     }

@@ -261,13 +261,13 @@ impl Edit<'_> {
     fn apply(&mut self, line: SetLine) -> Result<(), UapiError> {
         match line {
             SetLine::PrivateKey(key) => {
-                self.note("the private key".to_owned());
+                self.note("the private key");
                 self.state.set_private_key(self.shared, key);
             }
             SetLine::ListenPort(port) => self.bind(port, self.state.fwmark)?,
             SetLine::Fwmark(mark) => self.bind(self.state.listen_port(), mark)?,
             SetLine::ReplacePeers => {
-                self.note("all peers".to_owned());
+                self.note("all peers");
                 let keys: Vec<_> = self.state.entries.keys().copied().collect();
                 for key in keys {
                     self.state.remove_peer(self.shared, &key);
@@ -283,12 +283,12 @@ impl Edit<'_> {
         Ok(())
     }
 
-    fn note(&mut self, what: String) {
-        self.state.foreign_changes.insert(what);
+    fn note(&mut self, what: &str) {
+        self.state.note_foreign_change(|| what.to_owned());
     }
 
     fn bind(&mut self, port: u16, mark: u32) -> Result<(), UapiError> {
-        self.note("the listen port or the fwmark".to_owned());
+        self.note("the listen port or the fwmark");
         let bound = self.state.bind(self.shared, port, mark);
         bound.map_err(|_| UapiError::PortInUse)
     }
@@ -297,7 +297,7 @@ impl Edit<'_> {
         self.peer = (!self.state.is_own_key(&key)).then_some(key);
         if self.peer.is_some() {
             self.created = !self.state.entries.contains_key(&key);
-            self.note(format!("the peer {key}"));
+            self.state.note_foreign_change(|| format!("the peer {key}"));
             self.state.add_peer(self.shared, key, &key.to_string());
         }
     }
@@ -344,7 +344,7 @@ fn get(shared: &Shared, reply: &mut Zeroizing<String>) {
     let allowed: Vec<Vec<_>> = state
         .entries
         .values()
-        .map(|entry| entry.allowed_ips.iter().copied().collect())
+        .map(|entry| entry.allowed_ips.iter().collect())
         .collect();
     let peers = state
         .entries
