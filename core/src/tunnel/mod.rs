@@ -2,6 +2,7 @@
 
 mod allowed_ips;
 mod engine;
+pub mod noise;
 pub mod offload;
 pub mod packet;
 mod path;

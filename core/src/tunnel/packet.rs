@@ -20,6 +20,19 @@ pub fn source(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// The length that the packet's header states; 0 where the packet is shorter than that, or is no
+/// IPv4 or IPv6 packet.
+pub fn stated_length(packet: &[u8]) -> usize {
+    let stated = match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.len() >= 20 => usize::from(u16::from_be_bytes([packet[2], packet[3]])),
+        Some(6) if packet.len() >= 40 => {
+            40 + usize::from(u16::from_be_bytes([packet[4], packet[5]]))
+        }
+        _ => 0,
+    };
+    if stated <= packet.len() { stated } else { 0 }
+}
+
 fn v4(packet: &[u8], at: usize) -> IpAddr {
     IpAddr::from([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
 }

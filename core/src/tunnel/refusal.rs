@@ -1,4 +1,4 @@
-use super::EngineError;
+use super::{EngineError, noise};
 
 /// Why a datagram that came to the tunnel's port, or the packet in it, was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +17,15 @@ pub enum Refusal {
     NotAuthentic,
     /// It, or one that came after it, was seen before.
     Replayed,
+    /// A handshake message of a sender that sends more than are computed for it.
+    TooOften,
     /// The packet in it has a source address that does not belong to the peer.
     WrongSource,
 }
 
 impl Refusal {
     /// All there are, each at the place of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
         Self::WrongMac,
         Self::Unproven,
@@ -31,6 +33,7 @@ impl Refusal {
         Self::UnknownIndex,
         Self::NotAuthentic,
         Self::Replayed,
+        Self::TooOften,
         Self::WrongSource,
     ];
 
@@ -44,6 +47,7 @@ impl Refusal {
             Self::UnknownIndex => "unknown_index",
             Self::NotAuthentic => "not_authentic",
             Self::Replayed => "replayed",
+            Self::TooOften => "too_often",
             Self::WrongSource => "wrong_source",
         }
     }
@@ -55,6 +59,19 @@ impl From<EngineError> for Refusal {
             EngineError::NoSession => Self::UnknownIndex,
             EngineError::NotAuthentic => Self::NotAuthentic,
             EngineError::Replayed => Self::Replayed,
+        }
+    }
+}
+
+impl From<noise::EngineError> for Refusal {
+    fn from(error: noise::EngineError) -> Self {
+        use noise::EngineError as Error;
+
+        match error {
+            Error::NoSession => Self::UnknownIndex,
+            Error::NotAuthentic | Error::WeakKey => Self::NotAuthentic,
+            Error::Replayed => Self::Replayed,
+            Error::TooSoon | Error::NoRandomness => Self::TooOften,
         }
     }
 }
