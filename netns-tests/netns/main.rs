@@ -23,6 +23,7 @@ mod mtu;
 mod netstate;
 mod offload;
 mod pair;
+mod outage;
 mod ports;
 mod reload;
 mod tunnel;
@@ -73,6 +74,11 @@ const CASES: &[Case] = &[
     case!(dns::upstreams_are_asked_over_ipv6_too),
     case!(dns::the_systems_servers_are_upstreams_less_our_own),
     case!(dns::names_alone_need_no_privileges),
+    case!(outage::a_silent_seed_leaves_what_is_known_and_makes_no_storm),
+    case!(outage::a_refusal_takes_nothing_from_what_is_known),
+    case!(outage::an_nxdomain_stands_unless_it_is_not_to_be_believed),
+    case!(outage::popular_negative_answers_are_renewed_and_end),
+    case!(outage::names_made_by_search_domains_end_here),
     case!(dnat::a_local_program_without_a_default_route_reaches_the_service),
     case!(dnat::a_local_program_with_a_default_route_reaches_the_service),
     case!(dnat::forwarded_programs_reach_the_service),

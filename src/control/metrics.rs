@@ -308,6 +308,21 @@ impl Dns {
             [(vec![], self.truncated)],
         )?;
         out.counter(
+            "dns_stale_answers",
+            "Answers beyond their end, given because no upstream answered, or for an NXDOMAIN",
+            [(vec![], self.stale)],
+        )?;
+        out.counter(
+            "dns_cache_refreshes",
+            "Popular answers that were asked for again before their end",
+            [(vec![], self.refreshed)],
+        )?;
+        out.counter(
+            "dns_distrusted_nxdomains",
+            "NXDOMAINs that were not believed",
+            [(vec![], self.distrusted)],
+        )?;
+        out.counter(
             "dns_ignored",
             "Packets that were no questions",
             [(vec![], self.ignored)],

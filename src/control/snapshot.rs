@@ -207,6 +207,13 @@ pub struct Dns {
     pub hedged: u64,
     /// Answers that were cut short over UDP.
     pub truncated: u64,
+    /// Answers that had ended and were given because no upstream answered, or in place of an
+    /// NXDOMAIN.
+    pub stale: u64,
+    /// Popular answers that were asked for again before their end.
+    pub refreshed: u64,
+    /// NXDOMAINs of upstreams that were not believed.
+    pub distrusted: u64,
     /// Packets that were not answered, being no questions.
     pub ignored: u64,
 }
@@ -272,6 +279,9 @@ impl From<&ForwarderStatus> for Dns {
             coalesced: counters.coalesced,
             hedged: counters.hedged,
             truncated: counters.truncated,
+            stale: counters.stale,
+            refreshed: counters.refreshed,
+            distrusted: counters.distrusted,
             ignored: counters.ignored,
         }
     }

@@ -138,12 +138,13 @@ fn write_dns(out: &mut String, dns: &Dns) -> fmt::Result {
     let cache = &dns.cache;
     writeln!(
         out,
-        "\ndns: {listen}, {} questions; cache: {} answers, {}, {} hits, {} misses",
+        "\ndns: {listen}, {} questions; cache: {} answers, {}, {} hits, {} misses, {} stale",
         dns.queries.values().sum::<u64>(),
         cache.entries,
         Bytes(cache.bytes),
         cache.hits,
-        cache.misses
+        cache.misses,
+        dns.stale
     )?;
     let mut table = Table::new([
         "ZONE",

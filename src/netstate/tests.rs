@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use seedwire_core::config::{
-    Backend, Cache, Config, Control, Dnat, Dns, Log, LogFormat, LogLevel, Network, Peer, Protocol,
-    Route as ConfigRoute, Routes, Tunnel,
+    Backend, Cache, Config, Control, Dnat, Dns, Log, LogFormat, LogLevel, Network, Order, Peer,
+    Protocol, Route as ConfigRoute, Routes, Tunnel,
 };
 use seedwire_core::netstate::{
     Address, Conflict, Desired, Facts, Family, Instance, LINK_ALIAS, Link, MAIN_TABLE, Observed,
@@ -137,12 +137,9 @@ fn dns_on(listen: &str) -> Dns {
         listen: vec![listen.parse().unwrap()],
         upstreams: None,
         zones: Vec::new(),
-        cache: Cache {
-            max_entries: 0,
-            max_bytes: 0,
-            max_ttl: Default::default(),
-            max_negative_ttl: Default::default(),
-        },
+        order: Order::Listed,
+        search_domains: Vec::new(),
+        cache: Cache::default(),
     }
 }
 
@@ -240,12 +237,9 @@ prop_compose! {
             listen: listen.iter().map(|a| SocketAddr::new(a.parse().unwrap(), 53)).collect(),
             upstreams: None,
             zones: Vec::new(),
-            cache: Cache {
-                max_entries: 0,
-                max_bytes: 0,
-                max_ttl: Default::default(),
-                max_negative_ttl: Default::default(),
-            },
+            order: Order::Listed,
+            search_domains: Vec::new(),
+            cache: Cache::default(),
         });
         config
     }

@@ -88,6 +88,9 @@ fn dns() -> Dns {
         coalesced: 1,
         hedged: 0,
         truncated: 0,
+        stale: 2,
+        refreshed: 3,
+        distrusted: 0,
         ignored: 0,
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::model::{Backend, LogFormat, LogLevel, Protocol, Upstream};
+use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
 use super::read::Leaf;
 use crate::types::{DnsName, Endpoint, InterfaceAddress, InterfaceName, Prefix, PublicKey};
 
@@ -49,6 +49,7 @@ macro_rules! choices {
 choices! {
     Backend { "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace }
     Protocol { "tcp" => Tcp, "udp" => Udp }
+    Order { "fastest" => Fastest, "listed" => Listed }
     LogLevel {
         "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::leaf::Period;
 use super::model::{
-    Backend, Cache, Config, Control, Dnat, Dns, Log, LogFormat, LogLevel, Network, Peer, PortRelay,
-    Route, Routes, Tunnel, Zone, default_socket,
+    Backend, Cache, Config, Control, Dnat, Dns, Lifetimes, Log, LogFormat, LogLevel, Network,
+    Order, Peer, PortRelay, Route, Routes, Tunnel, Zone, default_socket,
 };
 use super::read::At;
 use super::written::{self, List};
@@ -140,6 +140,7 @@ fn dns(dns: written::Dns) -> Option<Dns> {
         Some(list) => Some(map(Some(list), Some)?),
         None => None,
     };
+    let cache = cache(dns.cache.map(|at| at.value));
     Some(Dns {
         listen: map(dns.listen, |address| Some(address.0))?,
         upstreams,
@@ -148,29 +149,47 @@ fn dns(dns: written::Dns) -> Option<Dns> {
                 zone: zone.zone?.value,
                 upstreams: map(zone.upstreams, |server| Some(server.0))?,
                 probe: zone.probe.map(|at| at.value),
+                lifetimes: zone
+                    .cache
+                    .map_or(cache.lifetimes, |own| lifetimes(own.value, cache.lifetimes)),
             })
         })?,
-        cache: cache(dns.cache.map(|at| at.value)),
+        order: dns.order.map_or(Order::Fastest, |at| at.value),
+        search_domains: map(dns.search_domains, Some)?,
+        cache,
     })
 }
 
 fn cache(cache: Option<written::Cache>) -> Cache {
-    let default = Cache {
-        max_entries: 10_000,
-        max_bytes: 4 << 20,
-        max_ttl: Duration::from_secs(3600),
-        max_negative_ttl: Duration::from_secs(30),
-    };
+    let default = Cache::default();
     let Some(cache) = cache else {
         return default;
     };
     let entries = cache.max_entries.and_then(|at| narrow(at.value.0));
-    let value = |at: Option<At<Period>>, default| at.map_or(default, |at| at.value.0);
+    let own = written::ZoneCache {
+        max_ttl: cache.max_ttl,
+        max_negative_ttl: cache.max_negative_ttl,
+        stale: cache.stale,
+        stale_ttl: cache.stale_ttl,
+        stale_on_nxdomain: cache.stale_on_nxdomain,
+    };
     Cache {
         max_entries: entries.unwrap_or(default.max_entries),
         max_bytes: cache.max_bytes.map_or(default.max_bytes, |at| at.value.0),
+        lifetimes: lifetimes(own, default.lifetimes),
+    }
+}
+
+/// The lifetimes that are written, and those of `default` where none are.
+fn lifetimes(cache: written::ZoneCache, default: Lifetimes) -> Lifetimes {
+    let value = |at: Option<At<Period>>, default| at.map_or(default, |at| at.value.0);
+    let stale_ttl = cache.stale_ttl.and_then(|at| narrow(at.value.0.as_secs()));
+    Lifetimes {
         max_ttl: value(cache.max_ttl, default.max_ttl),
         max_negative_ttl: value(cache.max_negative_ttl, default.max_negative_ttl),
+        stale: value(cache.stale, default.stale),
+        stale_ttl: stale_ttl.unwrap_or(default.stale_ttl),
+        stale_on_nxdomain: value(cache.stale_on_nxdomain, default.stale_on_nxdomain),
     }
 }
 

@@ -156,8 +156,21 @@ pub struct Dns {
     pub upstreams: Option<Vec<Upstream>>,
     /// Zones with upstreams of their own, with names that differ.
     pub zones: Vec<Zone>,
+    /// Which upstream of a list is asked first.
+    pub order: Order,
+    /// What lies in a zone's name with one of these behind it does not exist.
+    pub search_domains: Vec<DnsName>,
     /// The bounds of the cache.
     pub cache: Cache,
+}
+
+/// Which upstream of a list is asked first, among those that do not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one that answers soonest.
+    Fastest,
+    /// The first of the list.
+    Listed,
 }
 
 /// Who answers questions that are passed on.
@@ -178,6 +191,8 @@ pub struct Zone {
     pub upstreams: Vec<SocketAddr>,
     /// The name that is asked for readiness; `None`: the SOA of the zone.
     pub probe: Option<DnsName>,
+    /// How long answers for its names are kept.
+    pub lifetimes: Lifetimes,
 }
 
 /// The bounds of the DNS cache.
@@ -187,10 +202,45 @@ pub struct Cache {
     pub max_entries: u32,
     /// The most memory they take, in bytes.
     pub max_bytes: u64,
+    /// How long answers are kept for names outside the zones.
+    pub lifetimes: Lifetimes,
+}
+
+/// How long answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
     /// The longest time an answer is kept.
     pub max_ttl: Duration,
     /// The longest time a negative answer is kept (RFC 2308).
     pub max_negative_ttl: Duration,
+    /// How long after its end an answer is given while no upstream answers (RFC 8767); 0: never.
+    pub stale: Duration,
+    /// The TTL of such an answer, in seconds, 1 or more.
+    pub stale_ttl: u32,
+    /// How long after its end a positive answer is given in place of an NXDOMAIN; 0: never.
+    pub stale_on_nxdomain: Duration,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            max_entries: 10_000,
+            max_bytes: 4 << 20,
+            lifetimes: Lifetimes::default(),
+        }
+    }
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            max_ttl: Duration::from_secs(3600),
+            max_negative_ttl: Duration::from_secs(30),
+            stale: Duration::from_secs(3600),
+            stale_ttl: 30,
+            stale_on_nxdomain: Duration::ZERO,
+        }
+    }
 }
 
 /// How the instance is watched.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::leaf::{
     DnsAddress, HttpListen, Mark, PeerName, Period, Size, SocketPath, StartupWait, Whole,
 };
-use super::model::{Backend, LogFormat, LogLevel, Protocol, Upstream};
+use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
 use super::read::{At, OneOrMore};
 use super::secret::{AddressList, FromEnvironment, FromFile};
 use super::written::{List, Root, Route, Routes};
@@ -63,6 +63,7 @@ schema! {
     ]});
     Backend => |_| choice(Backend::CHOICES);
     Protocol => |_| choice(Protocol::CHOICES);
+    Order => |_| choice(Order::CHOICES);
     LogLevel => |_| choice(LogLevel::CHOICES);
     LogFormat => |_| choice(LogFormat::CHOICES);
     Period => |_| text(&format!("^[0-9]+(ms|s|m|h)$|{REFERENCE}"));

@@ -145,10 +145,45 @@ fn defaults_are_filled_in() {
     let dns = dns.dns.expect("it has dns");
     assert_eq!(dns.cache.max_entries, 10_000);
     assert_eq!(dns.cache.max_bytes, 4 << 20);
-    assert_eq!(dns.cache.max_ttl, Duration::from_secs(3600));
-    assert_eq!(dns.cache.max_negative_ttl, Duration::from_secs(30));
+    let lifetimes = Lifetimes {
+        max_ttl: Duration::from_secs(3600),
+        max_negative_ttl: Duration::from_secs(30),
+        stale: Duration::from_secs(3600),
+        stale_ttl: 30,
+        stale_on_nxdomain: Duration::ZERO,
+    };
+    assert_eq!(dns.cache.lifetimes, lifetimes);
+    assert_eq!(dns.order, Order::Fastest);
     let address = "192.0.2.53:53".parse().expect("an address");
     assert_eq!(dns.upstreams, Some(vec![Upstream::Address(address)]));
+}
+
+#[test]
+fn a_zone_keeps_answers_as_long_as_the_rest_unless_it_says_otherwise() {
+    let text = "dns:\n  order: listed\n  searchDomains: [svc.cluster.local]\n  \
+        cache: {maxTTL: 2m, stale: 0s, staleTTL: 5s}\n  zones:\n    \
+        - {zone: a.test, upstreams: [192.0.2.1]}\n    \
+        - {zone: b.test, upstreams: [192.0.2.1], cache: {stale: 1h, staleOnNXDOMAIN: 10m}}\n";
+    let dns = parsed(text).config.dns.expect("it has dns");
+    let [a, b] = dns.zones.as_slice() else {
+        panic!("two zones");
+    };
+    assert_eq!(a.lifetimes, dns.cache.lifetimes);
+    assert_eq!(
+        (a.lifetimes.stale, a.lifetimes.stale_ttl),
+        (Duration::ZERO, 5)
+    );
+    let expected = Lifetimes {
+        stale: Duration::from_secs(3600),
+        stale_on_nxdomain: Duration::from_secs(600),
+        ..a.lifetimes
+    };
+    assert_eq!(b.lifetimes, expected);
+    assert_eq!(dns.order, Order::Listed);
+    assert_eq!(
+        dns.search_domains,
+        ["svc.cluster.local".parse().expect("a name")]
+    );
 }
 
 #[test]
@@ -170,7 +205,7 @@ fn values_are_read_in_each_of_their_forms() {
     assert_eq!((routes[1].table, routes[1].metric), (Some(7), None));
     let dns = config.dns.expect("it has dns");
     assert_eq!(dns.cache.max_bytes, 64 << 10);
-    assert_eq!(dns.cache.max_ttl, Duration::from_millis(500));
+    assert_eq!(dns.cache.lifetimes.max_ttl, Duration::from_millis(500));
     let general = dns.upstreams.expect("general upstreams");
     let second = "[fd10::a]:53".parse().expect("an address");
     assert_eq!(general, [Upstream::System, Upstream::Address(second)]);

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::leaf::{
     DnsAddress, HttpListen, Mark, PeerName, Period, Size, SocketPath, StartupWait, Whole,
 };
-use super::model::{Backend, LogFormat, LogLevel, Protocol, Upstream};
+use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
 use super::read::{At, OneOrMore, Place, Reader, Written, sections};
 use super::secret::{AddressList, FromEnvironment, FromFile};
 use super::yaml::{Node, Value};
@@ -139,6 +139,12 @@ sections! {
         "upstreams" upstreams: List<Upstream>;
         /// Zones with upstreams of their own; the longest that holds a name wins.
         "zones" zones: List<Zone>;
+        /// Which upstream of a list is asked first: the one that answers `fastest`, or the first
+        /// that is `listed`; one that fails comes last either way. Default: fastest.
+        "order" order: Order;
+        /// The search domains of clients: what lies in a zone's name with one of these behind it
+        /// is answered NXDOMAIN here.
+        "searchDomains" search_domains: List<DnsName>;
         /// The bounds of the cache.
         "cache" cache: Cache;
     }
@@ -151,6 +157,8 @@ sections! {
         "upstreams" upstreams: List<DnsAddress>, required "who answers for the zone";
         /// The name that is asked for readiness. Default: the SOA of the zone.
         "probe" probe: DnsName;
+        /// How long answers for names of the zone are kept. Default: as `dns.cache` says.
+        "cache" cache: ZoneCache;
     }
 
     /// The bounds of the DNS cache.
@@ -163,6 +171,31 @@ sections! {
         "maxTTL" max_ttl: Period;
         /// The longest time a negative answer is kept. Default: 30s.
         "maxNegativeTTL" max_negative_ttl: Period;
+        /// How long after its end an answer is still given while no upstream answers; 0s for
+        /// never. Default: 1h.
+        "stale" stale: Period;
+        /// The TTL of such an answer, in whole seconds. Default: 30s.
+        "staleTTL" stale_ttl: Period;
+        /// How long after its end an answer with records is still given in place of an upstream's
+        /// NXDOMAIN. Default: 0s, never.
+        "staleOnNXDOMAIN" stale_on_nxdomain: Period;
+    }
+
+    /// How long answers for names of a zone are kept, where it differs from `dns.cache`; the
+    /// bounds in entries and bytes are those of the whole cache.
+    ZoneCache {
+        /// The longest time an answer is kept.
+        "maxTTL" max_ttl: Period;
+        /// The longest time a negative answer is kept.
+        "maxNegativeTTL" max_negative_ttl: Period;
+        /// How long after its end an answer is still given while no upstream answers; 0s for
+        /// never.
+        "stale" stale: Period;
+        /// The TTL of such an answer, in whole seconds.
+        "staleTTL" stale_ttl: Period;
+        /// How long after its end an answer with records is still given in place of an upstream's
+        /// NXDOMAIN; 0s for never.
+        "staleOnNXDOMAIN" stale_on_nxdomain: Period;
     }
 
     /// How the instance is watched.

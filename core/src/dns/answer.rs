@@ -1,6 +1,6 @@
 //! Answers of upstreams: read once, then sent to any number of clients by patching bytes.
 
-use super::message;
+use super::message::{self, ExtendedError};
 use super::wire::{self, AA, CD, DO, HEADER, QR, RD, Rcode, TC, rtype, u16_at, u32_at};
 
 /// An upstream's answer without what concerned the hop to us, with our OPT record at the end when
@@ -18,6 +18,9 @@ pub(super) struct Answer {
     /// How long it may be kept, in whole seconds; 0: not at all.
     pub(super) lifetime: u32,
 }
+
+/// The bytes of an OPT record without options.
+const OPT_FIXED: usize = 11;
 
 /// What came back in place of a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +144,41 @@ impl Answer {
         }
         out[..2].copy_from_slice(&id.to_be_bytes());
         out[HEADER..HEADER + name.len()].copy_from_slice(name);
+    }
+
+    /// Writes it as [`Answer::write`] does, though it has ended: every record may be kept for
+    /// `ttl` seconds.
+    pub(super) fn write_stale(
+        &self,
+        out: &mut Vec<u8>,
+        id: u16,
+        name: &[u8],
+        ttl: u32,
+        limit: usize,
+    ) {
+        self.write(out, id, name, 0, limit);
+        if self.wire.len() <= limit {
+            for at in self.ttls.iter().map(|at| usize::from(*at)) {
+                out[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+            }
+        }
+    }
+
+    /// Adds the reason to what was just written to `out`, if the client has EDNS and there is
+    /// room; a reason of the upstream's own stays alone.
+    pub(super) fn explain(&self, out: &mut Vec<u8>, reason: ExtendedError, limit: usize) {
+        let opt = &self.wire[usize::from(self.opt_at)..];
+        let options = opt.get(OPT_FIXED..).unwrap_or_default();
+        let is_told = wire::options(options)
+            .flatten()
+            .any(|(code, _)| code == wire::EXTENDED_ERROR);
+        if opt.is_empty() || is_told || out.len() + reason.len() > limit {
+            return;
+        }
+        let length_at = out.len() - opt.len() + OPT_FIXED - 2;
+        let length = options.len() + reason.len();
+        reason.extend(out);
+        out[length_at..length_at + 2].copy_from_slice(&(length as u16).to_be_bytes());
     }
 
     fn write_truncated(&self, out: &mut Vec<u8>) {

@@ -13,6 +13,9 @@ pub(super) struct Counts {
     pub(super) coalesced: u64,
     pub(super) hedged: u64,
     pub(super) truncated: u64,
+    pub(super) stale: u64,
+    pub(super) refreshed: u64,
+    pub(super) distrusted: u64,
     queries: [u64; 3],
     /// By response code; those above 16 together at the end.
     responses: [u64; 18],
@@ -41,6 +44,9 @@ impl Counts {
             coalesced: self.coalesced,
             hedged: self.hedged,
             truncated: self.truncated,
+            stale: self.stale,
+            refreshed: self.refreshed,
+            distrusted: self.distrusted,
             responses,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::forwarder::Transport;
+use super::message::ExtendedError;
 use super::upstream::Failure;
 use super::wire::Query;
 
@@ -61,6 +62,27 @@ pub(super) enum LastWord {
     Failure(Failure),
 }
 
+impl LastWord {
+    /// What a client is told about it.
+    pub(super) fn reason(&self) -> ExtendedError {
+        match self {
+            Self::Answer(_) | Self::Failure(Failure::Unhelpful(_)) => ExtendedError::UNHELPFUL,
+            Self::Failure(Failure::Timeout) => ExtendedError::NO_ANSWER,
+            Self::Failure(Failure::Unreachable(_)) => ExtendedError::UNREACHABLE,
+            Self::Failure(Failure::Malformed) => ExtendedError::MALFORMED,
+            Self::Failure(Failure::PathDown) => ExtendedError::PEER_DOWN,
+        }
+    }
+
+    /// Whether an upstream did answer, but not well.
+    pub(super) fn is_spoken(&self) -> bool {
+        !matches!(
+            self,
+            Self::Failure(Failure::Timeout | Failure::Unreachable(_) | Failure::PathDown)
+        )
+    }
+}
+
 /// A question with all who wait for its answer.
 pub(super) struct Flight<C> {
     pub(super) group: u32,
@@ -69,6 +91,8 @@ pub(super) struct Flight<C> {
     /// What it is joined and cached by; `None` for a probe.
     pub(super) key: Option<Arc<[u8]>>,
     pub(super) is_probe: bool,
+    /// Who waits long enough was given a stale answer; so is who comes later.
+    pub(super) is_late: bool,
     pub(super) waiters: Vec<Waiter<C>>,
     /// The upstreams in the order in which they were asked.
     pub(super) asked: Vec<u32>,
@@ -92,6 +116,7 @@ impl<C> Flight<C> {
             query,
             key: None,
             is_probe: false,
+            is_late: false,
             waiters: waiter.into_iter().collect(),
             asked: Vec::with_capacity(2),
             exchanges: Vec::with_capacity(2),

@@ -1,11 +1,11 @@
 //! The zones: who is asked for which names, and whether a zone answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Cache as Bounds, Dns, Upstream as Configured};
+use crate::config::{Cache as Bounds, Dns, Lifetimes, Order, Upstream as Configured};
 use crate::tunnel::PathState;
 use crate::types::DnsName;
 
@@ -30,6 +30,10 @@ pub struct Settings {
     pub zones: Vec<ZoneSettings>,
     /// Who answers for names outside the zones; `None`: those are refused.
     pub upstreams: Option<Vec<SocketAddr>>,
+    /// Which upstream is asked first.
+    pub order: Order,
+    /// What lies in a zone's name with one of these behind it does not exist.
+    pub search_domains: Vec<DnsName>,
     /// The bounds of the cache.
     pub cache: Bounds,
 }
@@ -44,6 +48,8 @@ pub struct ZoneSettings {
     /// The name whose A records are asked for to see whether the zone answers; `None`: the SOA of
     /// the zone.
     pub probe: Option<DnsName>,
+    /// How long answers for its names are kept.
+    pub lifetimes: Lifetimes,
 }
 
 impl Settings {
@@ -58,6 +64,7 @@ impl Settings {
             zone: zone.zone.clone(),
             upstreams: zone.upstreams.clone(),
             probe: zone.probe.clone(),
+            lifetimes: zone.lifetimes,
         });
         Self {
             zones: zones.collect(),
@@ -65,6 +72,8 @@ impl Settings {
                 .upstreams
                 .as_ref()
                 .map(|upstreams| upstreams.iter().flat_map(expand).collect()),
+            order: dns.order,
+            search_domains: dns.search_domains.clone(),
             cache: dns.cache.clone(),
         }
     }
@@ -74,6 +83,8 @@ impl Settings {
 pub(super) struct Group {
     pub(super) id: u32,
     pub(super) members: Vec<u32>,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) order: Order,
     zone: Option<DnsName>,
     probe: Option<Probe>,
 }
@@ -114,6 +125,7 @@ impl Group {
         if self.members.is_empty() {
             return Choice::Empty;
         }
+        let quick = self.quick(upstreams);
         let mut best = None;
         let mut has_path = false;
         for (place, id) in self.members.iter().enumerate() {
@@ -131,11 +143,12 @@ impl Group {
             }
             has_path = true;
             let tries = asked.iter().filter(|asked| *asked == id).count();
-            // One that does not answer is not asked twice for one question.
-            if upstream.is_resting(now) || tries >= if upstream.is_up() { 2 } else { 1 } {
+            // One that does not answer, or not well, is not asked twice for one question.
+            if upstream.is_resting(now) || tries >= if upstream.is_steady() { 2 } else { 1 } {
                 continue;
             }
-            let rank = (tries, upstream.is_suspect(), place);
+            let is_slow = quick.is_some_and(|quick| upstream.latency().is_none_or(|l| l > quick));
+            let rank = (tries, upstream.is_suspect(), is_slow, place);
             if best.is_none_or(|(other, _, _)| rank < other) {
                 best = Some((rank, *id, path == PathState::Idle));
             }
@@ -149,10 +162,27 @@ impl Group {
         }
     }
 
-    /// One of its questions was answered: the zone is ready.
-    pub(super) fn answered<E: Effects>(&mut self, is_probe: bool, now: Instant, effects: &mut E) {
+    /// The latency up to which upstreams count as equally fast, where that decides: the best is
+    /// taken, but not for the sake of a few.
+    fn quick(&self, upstreams: &IdMap<u32, Upstream>) -> Option<Duration> {
+        if self.order == Order::Listed || self.members.len() < 2 {
+            return None;
+        }
+        let members = self.members.iter().filter_map(|id| upstreams.get(id));
+        let living = members.filter(|upstream| !upstream.is_suspect());
+        let best = living.filter_map(Upstream::latency).min()?;
+        Some(best + best / 4 + Duration::from_millis(1))
+    }
+
+    /// One of its questions was answered: the zone is ready. Returns whether that is news.
+    pub(super) fn answered<E: Effects>(
+        &mut self,
+        is_probe: bool,
+        now: Instant,
+        effects: &mut E,
+    ) -> bool {
         let (Some(probe), Some(zone)) = (&mut self.probe, &self.zone) else {
-            return;
+            return false;
         };
         probe.is_under_way &= !is_probe;
         probe.next = now + PROBE_GOOD;
@@ -160,7 +190,9 @@ impl Group {
         if probe.result != Some(Ok(())) {
             probe.result = Some(Ok(()));
             effects.changed(Change::ZoneReady(zone.clone()));
+            return true;
         }
+        false
     }
 
     /// One of its questions was not answered, last by `address`. Only a probe decides.
@@ -218,6 +250,8 @@ pub(super) struct Groups {
     list: Vec<Group>,
     /// Where the group of a zone stands, by its name in wire form.
     zones: HashMap<Vec<u8>, usize>,
+    /// The names of zones with a search domain behind them.
+    searched: HashSet<Vec<u8>>,
     general: Option<usize>,
     next_id: u32,
 }
@@ -250,6 +284,25 @@ impl Groups {
         self.list.get(place?)
     }
 
+    /// Whether a name, as in [`Groups::find`], only came about by a client's search domain.
+    pub(super) fn is_searched(&self, name: &[u8]) -> bool {
+        if self.searched.is_empty() {
+            return false;
+        }
+        let mut at = 0;
+        while let Some(length) = name.get(at).filter(|length| **length > 0) {
+            let rest = &name[at..];
+            if self.zones.contains_key(rest) {
+                return false;
+            }
+            if self.searched.contains(rest) {
+                return true;
+            }
+            at += 1 + usize::from(*length);
+        }
+        false
+    }
+
     /// The groups of other settings; groups and upstreams that stay keep their identities.
     pub(super) fn renewed(
         &self,
@@ -267,29 +320,39 @@ impl Groups {
                 Some(name) => message::question(0, name, rtype::A),
                 None => message::question(0, &zone.zone, rtype::SOA),
             };
-            self.renew(&mut renewed, Some(&zone.zone), &zone.upstreams, upstreams);
+            self.renew(&mut renewed, settings, Some(zone), upstreams);
             renewed.list[place].probe = Some(self.renew_probe(&renewed.list[place], probe, now));
-            renewed.zones.insert(wire_name(&zone.zone), place);
+            let name = wire_name(&zone.zone);
+            let domains = settings.search_domains.iter().map(wire_name);
+            let searched = domains.map(|domain| [&name[..name.len() - 1], &domain].concat());
+            renewed.searched.extend(searched);
+            renewed.zones.insert(name, place);
         }
-        if let Some(addresses) = &settings.upstreams {
+        if settings.upstreams.is_some() {
             renewed.general = Some(renewed.list.len());
-            self.renew(&mut renewed, None, addresses, upstreams);
+            self.renew(&mut renewed, settings, None, upstreams);
         }
         renewed
     }
 
+    /// Appends the group of a zone, or the general one.
     fn renew(
         &self,
         renewed: &mut Self,
-        zone: Option<&DnsName>,
-        addresses: &[SocketAddr],
+        settings: &Settings,
+        zone: Option<&ZoneSettings>,
         upstreams: &mut IdMap<u32, Upstream>,
     ) {
+        let general = settings.upstreams.as_deref().unwrap_or_default();
+        let (name, addresses, lifetimes) = match zone {
+            Some(zone) => (Some(&zone.zone), zone.upstreams.as_slice(), zone.lifetimes),
+            None => (None, general, settings.cache.lifetimes),
+        };
         let mut fresh_id = || {
             renewed.next_id += 1;
             renewed.next_id
         };
-        let old = self.list.iter().find(|group| group.zone.as_ref() == zone);
+        let old = self.list.iter().find(|group| group.zone.as_ref() == name);
         let id = old.map_or_else(&mut fresh_id, |group| group.id);
         let mut members: Vec<u32> = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -308,7 +371,9 @@ impl Groups {
         renewed.list.push(Group {
             id,
             members,
-            zone: zone.cloned(),
+            lifetimes,
+            order: settings.order,
+            zone: name.cloned(),
             probe: None,
         });
     }

@@ -14,26 +14,46 @@ pub(super) struct ExtendedError {
 }
 
 impl ExtendedError {
-    pub(super) const NOT_OURS: Self = Self {
-        code: 20,
-        text: "no upstream is configured for this name",
-    };
-    pub(super) const PEER_DOWN: Self = Self {
-        code: 22,
-        text: "the tunnel to every upstream is down",
-    };
-    pub(super) const NO_ANSWER: Self = Self {
-        code: 22,
-        text: "no upstream answered",
-    };
-    pub(super) const NO_UPSTREAM: Self = Self {
-        code: 22,
-        text: "no upstream is known at the moment",
-    };
-    pub(super) const BUSY: Self = Self {
-        code: 0,
-        text: "too many questions are under way",
-    };
+    pub(super) const NOT_OURS: Self = Self::new(20, "no upstream is configured for this name");
+    pub(super) const PEER_DOWN: Self = Self::new(22, "the tunnel to every upstream is down");
+    pub(super) const NO_ANSWER: Self = Self::new(22, "no upstream answered in time");
+    pub(super) const UNHELPFUL: Self = Self::new(22, "no upstream answered but with an error");
+    pub(super) const UNREACHABLE: Self = Self::new(23, "no upstream can be reached");
+    pub(super) const MALFORMED: Self = Self::new(24, "no upstream answered with what can be read");
+    pub(super) const NO_UPSTREAM: Self = Self::new(22, "no upstream is known at the moment");
+    pub(super) const BUSY: Self = Self::new(0, "too many questions are under way");
+    pub(super) const FAILED_LATELY: Self = Self::new(13, "no upstream could answer this lately");
+    pub(super) const DISTRUSTED: Self = Self::new(0, "the upstream says the name does not exist");
+    pub(super) const SEARCHED: Self = Self::new(29, "a zone's name with a search domain behind it");
+
+    const fn new(code: u16, text: &'static str) -> Self {
+        Self { code, text }
+    }
+
+    /// That an answer is stale, for this reason.
+    pub(super) fn stale(self, is_nxdomain: bool) -> Self {
+        const STALE_ANSWER: u16 = 3;
+        const STALE_NXDOMAIN: u16 = 19;
+        let code = if is_nxdomain {
+            STALE_NXDOMAIN
+        } else {
+            STALE_ANSWER
+        };
+        Self { code, ..self }
+    }
+
+    /// The length of the option in bytes.
+    pub(super) fn len(self) -> usize {
+        6 + self.text.len()
+    }
+
+    /// Appends the option.
+    pub(super) fn extend(self, message: &mut Vec<u8>) {
+        message.extend_from_slice(&wire::EXTENDED_ERROR.to_be_bytes());
+        message.extend_from_slice(&(2 + self.text.len() as u16).to_be_bytes());
+        message.extend_from_slice(&self.code.to_be_bytes());
+        message.extend_from_slice(self.text.as_bytes());
+    }
 }
 
 /// A text name in wire form with the root label.
@@ -144,10 +164,7 @@ pub(super) fn write_error(
     if let Some(dnssec_ok) = asked.edns {
         opt(message, (rcode.0 >> 4) as u8, dnssec_ok, |message| {
             if let Some(reason) = reason {
-                message.extend_from_slice(&15_u16.to_be_bytes());
-                message.extend_from_slice(&(2 + reason.text.len() as u16).to_be_bytes());
-                message.extend_from_slice(&reason.code.to_be_bytes());
-                message.extend_from_slice(reason.text.as_bytes());
+                reason.extend(message);
             }
         });
     }

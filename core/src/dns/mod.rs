@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod counts;
+mod failures;
 mod flight;
 mod forwarder;
 mod group;

@@ -81,6 +81,13 @@ pub struct Counters {
     pub hedged: u64,
     /// Answers that were cut short over UDP.
     pub truncated: u64,
+    /// Answers that had ended and were given because no upstream answered, or in place of an
+    /// NXDOMAIN.
+    pub stale: u64,
+    /// Popular answers that were asked for again before their end.
+    pub refreshed: u64,
+    /// NXDOMAINs of upstreams that were not believed.
+    pub distrusted: u64,
     /// Answers by response code.
     pub responses: BTreeMap<&'static str, u64>,
 }

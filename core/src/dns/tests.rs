@@ -9,8 +9,10 @@ use proptest::prelude::*;
 use super::answer::Answer;
 use super::cache::Cache;
 use super::*;
-use crate::config::Cache as Bounds;
+use crate::config::{Cache as Bounds, Lifetimes, Order};
 use crate::tunnel::PathState;
+
+mod stale;
 
 /// An instant to count from.
 #[allow(clippy::disallowed_methods)] // There is no other way to have one.
@@ -22,10 +24,17 @@ fn bounds(max_entries: u32, max_bytes: u64) -> Bounds {
     Bounds {
         max_entries,
         max_bytes,
-        max_ttl: Duration::from_secs(3600),
-        max_negative_ttl: Duration::from_secs(30),
+        lifetimes: LIFETIMES,
     }
 }
+
+const LIFETIMES: Lifetimes = Lifetimes {
+    max_ttl: Duration::from_secs(3600),
+    max_negative_ttl: Duration::from_secs(30),
+    stale: Duration::ZERO,
+    stale_ttl: 30,
+    stale_on_nxdomain: Duration::ZERO,
+};
 
 /// What a forwarder did, in memory.
 #[derive(Default)]
@@ -79,13 +88,18 @@ fn address(last: u8) -> SocketAddr {
 fn forwarder(upstreams: &[u8], now: Instant, world: &mut World) -> Forwarder<u32> {
     let bounds = bounds(100, 1 << 20);
     let mut forwarder = Forwarder::new(bounds.clone());
-    let settings = Settings {
+    forwarder.configure(&settings(upstreams, bounds), now, world);
+    forwarder
+}
+
+fn settings(upstreams: &[u8], cache: Bounds) -> Settings {
+    Settings {
         zones: Vec::new(),
         upstreams: Some(upstreams.iter().map(|last| address(*last)).collect()),
-        cache: bounds,
-    };
-    forwarder.configure(&settings, now, world);
-    forwarder
+        order: Order::Listed,
+        search_domains: Vec::new(),
+        cache,
+    }
 }
 
 fn question(id: u16, name: &str) -> Vec<u8> {
@@ -636,11 +650,7 @@ proptest! {
                     world.paths.insert(address(to).ip(), states[usize::from(state)]);
                 }
                 Event::Configure(upstreams) => {
-                    let settings = Settings {
-                        zones: Vec::new(),
-                        upstreams: Some(upstreams.iter().map(|last| address(*last)).collect()),
-                        cache: bounds(100, 1 << 20),
-                    };
+                    let settings = settings(&upstreams, bounds(100, 1 << 20));
                     forwarder.configure(&settings, now, &mut world);
                 }
             }
@@ -678,16 +688,15 @@ proptest! {
             let key: Arc<[u8]> = Arc::from([name]);
             if is_put {
                 let answer = Answer::parse(&answer(&query, ttl, 0), &query).unwrap();
-                cache.put(&key, answer, now);
-                if ttl > 0 {
-                    model.insert(name, (now, ttl));
-                }
-            } else if let Some((answer, age)) = cache.get(&key, now) {
+                cache.put(&key, answer, &LIFETIMES, now);
+                // What may not be kept takes the older one away.
+                model.insert(name, (now, ttl));
+            } else if let Some(hit) = cache.get(&key, now) {
                 let (put, ttl) = model[&name];
                 let expected = (now - put).as_secs();
-                prop_assert_eq!(u64::from(age), expected);
+                prop_assert_eq!(u64::from(hit.age), expected);
                 prop_assert!(expected < u64::from(ttl));
-                prop_assert_eq!(answer.lifetime, ttl);
+                prop_assert_eq!(hit.answer.lifetime, ttl);
             }
             prop_assert!(cache.len() <= max_entries as usize);
             prop_assert!(cache.bytes() as u64 <= max_bytes);
@@ -702,7 +711,7 @@ proptest! {
         for name in &names {
             let query = question(0, &format!("n{name}.example"));
             let answer = Answer::parse(&answer(&query, 9, 0), &query).unwrap();
-            cache.put(&Arc::from([*name]), answer, now);
+            cache.put(&Arc::from([*name]), answer, &LIFETIMES, now);
         }
         for name in &names {
             let later = now + Duration::from_millis(8999);

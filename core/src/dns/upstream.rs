@@ -19,6 +19,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(300);
 /// How soon another upstream is asked as well, at the earliest.
 const SHORTEST_HEDGE: Duration = Duration::from_millis(20);
 
+/// How long a measured latency holds where the fastest is asked.
+const MEASURE_AGAIN: Duration = Duration::from_secs(30);
+
 /// Why an upstream did not give a usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -56,6 +59,8 @@ pub(super) struct Upstream {
     /// A copy of a client's question is under way to see whether it is back.
     pub(super) on_trial: bool,
     latency: Option<Duration>,
+    /// When its latency was last measured.
+    measured: Option<Instant>,
     /// The time within which 19 of 20 answers come, about.
     slow_latency: Duration,
     unanswered: u32,
@@ -74,6 +79,7 @@ impl Upstream {
             last_error: None,
             on_trial: false,
             latency: None,
+            measured: None,
             slow_latency: Duration::ZERO,
             unanswered: 0,
             unhelpful: 0,
@@ -96,6 +102,17 @@ impl Upstream {
     /// Whether others are asked first.
     pub(super) fn is_suspect(&self) -> bool {
         self.unanswered > 0 || self.unhelpful >= UNHELPFUL_AFTER
+    }
+
+    /// Whether it is worth asking once more for a question that it did not answer.
+    pub(super) fn is_steady(&self) -> bool {
+        self.is_up() && self.unhelpful == 0
+    }
+
+    /// Whether it is time to see how fast it is.
+    pub(super) fn is_unmeasured(&self, now: Instant) -> bool {
+        let is_old = |at| now.saturating_duration_since(at) >= MEASURE_AGAIN;
+        !self.on_trial && self.measured.is_none_or(is_old)
     }
 
     /// Whether it is not asked at all for now.
@@ -147,13 +164,14 @@ impl Upstream {
     }
 
     /// It answered. Returns whether that is news.
-    pub(super) fn answered(&mut self, latency: Option<Duration>) -> bool {
+    pub(super) fn answered(&mut self, latency: Option<Duration>, now: Instant) -> bool {
         let was_up = self.is_up();
         self.unanswered = 0;
         if self.unhelpful < UNHELPFUL_AFTER {
             self.retry_at = None;
         }
         if let Some(sample) = latency {
+            self.measured = Some(now);
             self.latency = Some(self.latency.map_or(sample, |mean| (mean * 7 + sample) / 8));
             // Steps up and down in the ratio 19 to 1 stand still where 1 of 20 is slower.
             let slow = self.slow_latency;

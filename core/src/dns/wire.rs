@@ -19,6 +19,9 @@ const OPCODE: u16 = 0x7800;
 /// The DNSSEC OK flag of an OPT record.
 pub(super) const DO: u16 = 0x8000;
 
+/// The EDNS option that says why (RFC 8914).
+pub(super) const EXTENDED_ERROR: u16 = 15;
+
 /// Record types that are spoken of here.
 pub(super) mod rtype {
     pub(crate) const A: u16 = 1;

@@ -3,6 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::tunnel::own_addresses;
 use super::{Once, is_unicast, items};
+use crate::config::leaf::Period;
 use crate::config::model::Upstream;
 use crate::config::read::{At, Place, Reader};
 use crate::config::report::Problem;
@@ -31,6 +32,18 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     }
     upstreams(root, dns, reader);
     zones(dns, reader);
+    search_domains(dns, reader);
+    let cache = dns
+        .cache
+        .as_ref()
+        .and_then(|at| at.value.stale_ttl.as_ref());
+    let of_zones = items(&dns.zones)
+        .iter()
+        .filter_map(|zone| zone.value.cache.as_ref()?.value.stale_ttl.as_ref());
+    cache
+        .into_iter()
+        .chain(of_zones)
+        .for_each(|ttl| stale_ttl(ttl, reader));
     endpoint_names(root, dns, reader);
 }
 
@@ -94,6 +107,7 @@ fn zones(dns: &Dns, reader: &mut Reader<'_>) {
             zone: name,
             upstreams,
             probe,
+            cache: _,
         } = &zone.value;
         if let Some(list) = upstreams {
             not_empty(list, reader);
@@ -117,6 +131,25 @@ fn zones(dns: &Dns, reader: &mut Reader<'_>) {
         {
             reader.reject(&probe.place, format!("a name in the zone {}", name.value));
         }
+    }
+}
+
+fn search_domains(dns: &Dns, reader: &mut Reader<'_>) {
+    let mut names = Once::new();
+    for domain in items(&dns.search_domains) {
+        names.see(&domain.value, &domain.place, "a search domain", reader);
+        if domain.value.is_root() {
+            reader.reject(&domain.place, "a domain below the root");
+        }
+    }
+}
+
+/// A TTL has 31 bits (RFC 2181, 8).
+fn stale_ttl(period: &At<Period>, reader: &mut Reader<'_>) {
+    let ttl = period.value.0;
+    let is_whole = ttl.subsec_nanos() == 0 && ttl.as_secs() > 0;
+    if !is_whole || ttl.as_secs() > i32::MAX as u64 {
+        reader.reject(&period.place, "whole seconds, 1s or more");
     }
 }
 

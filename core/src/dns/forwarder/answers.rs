@@ -63,8 +63,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         if exchange.flight.is_none() {
             upstream.on_trial = false;
         }
-        if upstream.answered((lane != TCP_LANE).then_some(latency)) {
+        if upstream.answered((lane != TCP_LANE).then_some(latency), now) {
             effects.changed(Change::UpstreamUp(upstream.address));
+            self.failures.clear();
         }
         let failure = match &parsed {
             Ok(answer) if matches!(answer.rcode, Rcode::SERVFAIL | Rcode::REFUSED) => {

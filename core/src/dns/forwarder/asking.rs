@@ -9,7 +9,8 @@ use super::{
     Effects, Forwarder, HEDGE_COST, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK,
     WAKE_PATIENCE,
 };
-use crate::dns::flight::Exchange;
+use crate::config::Order;
+use crate::dns::flight::{Exchange, LastWord};
 use crate::dns::group::Choice;
 use crate::dns::message::ExtendedError;
 use crate::dns::upstream::{Failure, Upstream};
@@ -37,7 +38,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         match choice {
             Choice::Ask { upstream, is_idle } => {
                 if flight.asked.is_empty() {
-                    self.try_suspects(id, upstream, now, effects);
+                    self.try_others(id, upstream, now, effects);
                 }
                 self.ask(id, upstream, is_idle, now, effects);
             }
@@ -46,7 +47,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 self.finish_without_answer(id, ExtendedError::PEER_DOWN, now, effects);
             }
             Choice::Exhausted => {
-                self.finish_without_answer(id, ExtendedError::NO_ANSWER, now, effects);
+                let last_word = flight.last_word.as_ref();
+                let reason = last_word.map_or(ExtendedError::NO_ANSWER, LastWord::reason);
+                self.finish_without_answer(id, reason, now, effects);
             }
             Choice::Empty => {
                 self.finish_without_answer(id, ExtendedError::NO_UPSTREAM, now, effects);
@@ -204,8 +207,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     }
 
     /// Sends copies of a question to the upstreams that failed lately, where it is time to see
-    /// whether they are back; no client waits for those.
-    fn try_suspects<E: Effects<Client = C>>(
+    /// whether they are back, and to those of which it has to be known how fast they are; no
+    /// client waits for those.
+    fn try_others<E: Effects<Client = C>>(
         &mut self,
         id: u64,
         chosen: u32,
@@ -229,8 +233,13 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             .filter(|member| {
                 *member != chosen
                     && self.upstreams.get(member).is_some_and(|upstream| {
-                        upstream.is_due(now)
-                            && effects.path(upstream.address.ip()) != PathState::Down
+                        let path = effects.path(upstream.address.ip());
+                        let is_slept = matches!(path, PathState::Idle | PathState::Down);
+                        let is_candidate = group.order == Order::Fastest
+                            && !upstream.is_suspect()
+                            && upstream.is_unmeasured(now)
+                            && !is_slept;
+                        is_candidate || upstream.is_due(now) && path != PathState::Down
                     })
             })
             .collect();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{DEADLINE, Effects, Forwarder, HEDGE_CREDIT, MAX_FLIGHTS, MAX_WAITERS, Transport};
 use crate::dns::answer::Answer;
+use crate::dns::cache::Hit;
 use crate::dns::flight::{Flight, LastWord, Waiter};
 use crate::dns::message::{self, Asked, ExtendedError};
 use crate::dns::upstream::Failure;
@@ -36,23 +37,48 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         };
         self.counts.query(transport);
         write_key(&mut self.key, &query);
-        if let Some((answer, age)) = self.cache.get(&self.key, now) {
+        if let Some(hit) = self.cache.get(&self.key, now) {
+            let Hit {
+                answer,
+                age,
+                is_due,
+            } = hit;
             self.counts.hits += 1;
             self.counts.response(answer.rcode);
             let limit = limit(transport, query.edns.map(|edns| edns.udp_size));
             self.counts.truncated += u64::from(answer.len() > limit);
             answer.write(&mut self.out, query.id, query.name, age, limit);
-            return effects.reply(client, &self.out);
+            effects.reply(client, &self.out);
+            if is_due {
+                self.refresh(&query, now, effects);
+            }
+            return;
         }
         self.counts.misses += 1;
         let waiter = Waiter::new(client, &query, transport);
         if let Some(flight) = self.joinable.get(self.key.as_slice()).copied() {
-            return self.join(flight, waiter, effects);
+            return self.join(flight, waiter, now, effects);
         }
         self.start(&query, waiter, now, effects);
     }
 
-    fn join<E: Effects<Client = C>>(&mut self, id: u64, waiter: Waiter<C>, effects: &mut E) {
+    fn join<E: Effects<Client = C>>(
+        &mut self,
+        id: u64,
+        waiter: Waiter<C>,
+        now: Instant,
+        effects: &mut E,
+    ) {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        if flight.is_late {
+            let group = flight.group;
+            let reason = ExtendedError::NO_ANSWER;
+            if self.reply_stale(&waiter, group, reason, now, effects) {
+                return;
+            }
+        }
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
@@ -82,19 +108,38 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         effects: &mut E,
     ) {
         let upstream_query: Arc<[u8]> = message::upstream_query(query).into();
-        let Some(group) = self.groups.find(key_name(&self.key)) else {
+        let name = key_name(&self.key);
+        if self.groups.is_searched(name) {
+            let reason = ExtendedError::SEARCHED;
+            return self.fail(&waiter, &upstream_query, Rcode::NXDOMAIN, reason, effects);
+        }
+        let Some(group) = self.groups.find(name) else {
             let reason = ExtendedError::NOT_OURS;
             return self.fail(&waiter, &upstream_query, Rcode::REFUSED, reason, effects);
         };
+        let group = group.id;
+        if let Some(verdict) = self.failures.held(&self.key, now) {
+            if self.reply_stale(&waiter, group, verdict.reason, now, effects) {
+                return;
+            }
+            if !verdict.is_distrusted {
+                let reason = ExtendedError::FAILED_LATELY;
+                return self.fail(&waiter, &upstream_query, verdict.rcode, reason, effects);
+            }
+        }
         if self.flights.len() >= MAX_FLIGHTS {
             let reason = ExtendedError::BUSY;
-            return self.fail(&waiter, &upstream_query, Rcode::SERVFAIL, reason, effects);
+            if !self.reply_stale(&waiter, group, reason, now, effects) {
+                self.fail(&waiter, &upstream_query, Rcode::SERVFAIL, reason, effects);
+            }
+            return;
         }
         let key: Arc<[u8]> = self.key.as_slice().into();
-        let flight = Flight::new(group.id, upstream_query, Some(waiter), now + DEADLINE);
+        let flight = Flight::new(group, upstream_query, Some(waiter), now + DEADLINE);
         self.hedge_credit = (self.hedge_credit + 1).min(HEDGE_CREDIT);
         let id = self.launch(flight, Some(key));
         self.ask_next(id, now, effects);
+        self.limit_wait(id, now);
     }
 
     pub(super) fn launch(&mut self, mut flight: Flight<C>, key: Option<Arc<[u8]>>) -> u64 {
@@ -118,20 +163,29 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         let Some(flight) = self.end(id) else {
             return;
         };
-        if let Some(group) = self.groups.get_mut(flight.group) {
-            group.answered(flight.is_probe, now, effects);
+        let Some(group) = self.groups.get_mut(flight.group) else {
+            return self.pass_on(&flight, &answer, None, effects);
+        };
+        let lifetimes = group.lifetimes;
+        if group.answered(flight.is_probe, now, effects) {
+            self.failures.clear();
         }
-        self.pass_on(&flight, &answer, effects);
+        if self.distrust(&flight, &answer, &lifetimes, now, effects) {
+            return;
+        }
+        self.pass_on(&flight, &answer, None, effects);
         if let Some(key) = &flight.key {
-            self.cache.put(key, answer, now);
+            self.failures.forget(key);
+            self.cache.put(key, answer, &lifetimes, now);
         }
     }
 
-    /// Sends an upstream's answer to all who wait.
+    /// Sends an upstream's answer to all who wait, with the reason if it is an error.
     fn pass_on<E: Effects<Client = C>>(
         &mut self,
         flight: &Flight<C>,
         answer: &Answer,
+        reason: Option<ExtendedError>,
         effects: &mut E,
     ) {
         for waiter in &flight.waiters {
@@ -139,6 +193,9 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             self.counts.truncated += u64::from(answer.len() > limit);
             self.counts.response(answer.rcode);
             answer.write(&mut self.out, waiter.id, waiter.name(), 0, limit);
+            if let Some(reason) = reason {
+                answer.explain(&mut self.out, reason, limit);
+            }
             effects.reply(waiter.client, &self.out);
         }
     }
@@ -167,11 +224,17 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 effects,
             );
         }
-        let rcode = match &flight.last_word {
-            Some(LastWord::Answer(answer)) => return self.pass_on(&flight, answer, effects),
-            Some(LastWord::Failure(Failure::Unhelpful(rcode))) => *rcode,
-            _ => Rcode::SERVFAIL,
+        let (rcode, answer) = match &flight.last_word {
+            Some(LastWord::Answer(answer)) => (answer.rcode, Some(answer)),
+            Some(LastWord::Failure(Failure::Unhelpful(rcode))) => (*rcode, None),
+            _ => (Rcode::SERVFAIL, None),
         };
+        if self.settle_stale(&flight, rcode, reason, now, effects) {
+            return;
+        }
+        if let Some(answer) = answer {
+            return self.pass_on(&flight, answer, Some(reason), effects);
+        }
         for waiter in &flight.waiters {
             self.fail(waiter, &flight.query, rcode, reason, effects);
         }
@@ -220,7 +283,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
 }
 
 /// The most bytes of an answer to a client.
-fn limit(transport: Transport, udp_size: Option<u16>) -> usize {
+pub(super) fn limit(transport: Transport, udp_size: Option<u16>) -> usize {
     match transport {
         Transport::Udp => message::udp_limit(udp_size),
         Transport::Tcp | Transport::Own => usize::from(u16::MAX),

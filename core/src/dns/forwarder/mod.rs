@@ -5,6 +5,7 @@
 mod answers;
 mod asking;
 mod clients;
+mod stale;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -17,6 +18,7 @@ use clients::key_name;
 use crate::config::Cache as Bounds;
 use crate::dns::cache::Cache;
 use crate::dns::counts::Counts;
+use crate::dns::failures::Failures;
 use crate::dns::flight::{Exchange, Flight};
 use crate::dns::group::{Groups, Settings};
 use crate::dns::ids::IdMap;
@@ -99,6 +101,8 @@ pub trait Effects {
 enum Timer {
     /// The first upstream of a flight has not answered yet: others may be asked as well.
     Hedge { flight: u64 },
+    /// Who waits for this flight may be given a stale answer.
+    Stale { flight: u64 },
     /// An exchange should be answered by now.
     Exchange { place: (u32, u16), serial: u64 },
 }
@@ -108,6 +112,7 @@ pub struct Forwarder<C> {
     groups: Groups,
     upstreams: IdMap<u32, Upstream>,
     cache: Cache,
+    failures: Failures,
     flights: IdMap<u64, Flight<C>>,
     joinable: HashMap<Arc<[u8]>, u64>,
     exchanges: IdMap<(u32, u16), Exchange>,
@@ -131,6 +136,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             groups: Groups::default(),
             upstreams: IdMap::default(),
             cache: Cache::new(cache),
+            failures: Failures::default(),
             flights: IdMap::default(),
             joinable: HashMap::new(),
             exchanges: IdMap::default(),
@@ -162,6 +168,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 _ => false,
             }
         });
+        self.failures.clear();
         let stays = |id: &u32| self.groups.iter().any(|group| group.members.contains(id));
         let gone: Vec<u32> = self
             .upstreams
@@ -212,6 +219,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             self.timers.pop();
             match timer {
                 Timer::Hedge { flight } => self.hedge(flight, now, effects),
+                Timer::Stale { flight } => self.wait_no_more(flight, now, effects),
                 Timer::Exchange { place, serial } => {
                     self.exchange_timed_out(place, serial, now, effects);
                 }
