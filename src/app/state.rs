@@ -11,7 +11,7 @@ use seedwire_core::dns::ForwarderStatus;
 use super::facts::Mtu;
 use crate::control::Source;
 use crate::control::snapshot::{
-    ConfigState, Dns, Instance, LastError, Port, Reason, ReasonKind, Snapshot, Step, Tunnel,
+    ConfigState, Dns, Instance, LastError, Peer, Port, Reason, ReasonKind, Snapshot, Step, Tunnel,
 };
 use crate::ports::RelayStatus;
 use crate::tunnel::{Choice, DeviceHandle};
@@ -132,7 +132,7 @@ impl State {
     /// is not there yet at the first call has not failed.
     pub(super) fn note_troubles(&self) {
         let is_seen = |reason: &Reason| matches!(reason.kind, ReasonKind::Peer | ReasonKind::Zone);
-        let reasons = self.snapshot().reasons();
+        let reasons = self.reasons();
         let texts = reasons
             .into_iter()
             .filter(is_seen)
@@ -203,10 +203,6 @@ impl Source for State {
                 .collect(),
             peers: device.peers().iter().map(Into::into).collect(),
         });
-        let mut conditions = known.conditions.clone();
-        if let Some(trouble) = &known.network_trouble {
-            conditions.push(Reason::new(ReasonKind::Network, trouble.clone()));
-        }
         Snapshot {
             instance: known.instance.clone(),
             config: known.config.clone(),
@@ -215,9 +211,30 @@ impl Source for State {
             repairs: known.repairs.clone(),
             dns: known.dns.clone(),
             ports: known.ports.clone(),
-            conditions,
+            conditions: known.conditions(),
             last_error: known.last_error.clone(),
         }
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        let device = lock(&self.device).clone();
+        let dialled = device.map(|(device, _)| device.dialled_peers());
+        let dialled: Vec<Peer> = dialled.iter().flatten().map(Into::into).collect();
+        let known = self.known();
+        Snapshot::reasons_of(
+            known.conditions(),
+            &known.network,
+            &dialled,
+            known.dns.as_ref(),
+        )
+    }
+}
+
+impl Known {
+    fn conditions(&self) -> Vec<Reason> {
+        let trouble = self.network_trouble.clone();
+        let trouble = trouble.map(|trouble| Reason::new(ReasonKind::Network, trouble));
+        self.conditions.iter().cloned().chain(trouble).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::snapshot::{Reason, Snapshot};
+use super::snapshot::Reason;
 
 /// The loops of the instance that must not stand still.
 ///
@@ -175,8 +175,8 @@ impl Health {
         Verdict::of(self.heartbeats.dead(Instant::now()))
     }
 
-    pub(super) fn ready(&self, snapshot: &Snapshot) -> Verdict {
-        let reasons = self.observe(snapshot);
+    pub(super) fn ready(&self, reasons: Vec<Reason>) -> Verdict {
+        let reasons = self.observe(reasons);
         Verdict::of(
             reasons
                 .iter()
@@ -185,8 +185,8 @@ impl Health {
     }
 
     /// Good once the instance was ready, or after `wait` if there is one, and good from then on.
-    pub(super) fn startup(&self, snapshot: &Snapshot, wait: Option<Duration>) -> Verdict {
-        let ready = self.ready(snapshot);
+    pub(super) fn startup(&self, reasons: Vec<Reason>, wait: Option<Duration>) -> Verdict {
+        let ready = self.ready(reasons);
         if ready.good || self.startup.load(Ordering::Relaxed) {
             return Verdict::good("ok\n");
         }
@@ -198,8 +198,7 @@ impl Health {
     }
 
     /// Takes note of whether the instance is ready and logs a change of it.
-    pub(super) fn observe(&self, snapshot: &Snapshot) -> Vec<Reason> {
-        let reasons = snapshot.reasons();
+    pub(super) fn observe(&self, reasons: Vec<Reason>) -> Vec<Reason> {
         if reasons.is_empty() {
             self.startup.store(true, Ordering::Relaxed);
         }

@@ -47,10 +47,10 @@ impl Answers {
         }
         match (path, caller) {
             ("/livez", _) => verdict(self.health.live()),
-            ("/readyz", _) => verdict(self.health.ready(&self.source.snapshot())),
+            ("/readyz", _) => verdict(self.health.ready(self.source.reasons())),
             ("/startupz", _) => {
-                let snapshot = self.source.snapshot();
-                verdict(self.health.startup(&snapshot, self.startup_wait))
+                let reasons = self.source.reasons();
+                verdict(self.health.startup(reasons, self.startup_wait))
             }
             ("/metrics", _) => self.metrics(),
             ("/status", Caller::Owner) => {

@@ -92,7 +92,7 @@ impl Server {
         loop {
             tokio::select! {
                 _ = look.tick() => {
-                    self.answers.health.observe(&self.answers.source.snapshot());
+                    self.answers.health.observe(self.answers.source.reasons());
                 }
                 accepted = accept_http(self.http.as_ref()) => match accepted {
                     Ok(stream) => connections.add(serve(stream, self.answers.clone(), Caller::Anyone)),

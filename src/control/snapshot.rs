@@ -11,9 +11,14 @@ use serde::{Serialize, Serializer};
 
 /// Who can say what the instance is and does.
 pub trait Source: Send + Sync {
-    /// The state now. It is asked for at each request and once a second: no waiting, no input or
-    /// output that can block.
+    /// The state now. It is asked for at requests: no waiting, no input or output that can block.
     fn snapshot(&self) -> Snapshot;
+
+    /// The [reasons](Snapshot::reasons) of the state now. They are asked for once a second, so a
+    /// source with many peers tells them without looking at each.
+    fn reasons(&self) -> Vec<Reason> {
+        self.snapshot().reasons()
+    }
 }
 
 /// A moment, in JSON as whole seconds since 1970-01-01 00:00 UTC.
@@ -438,19 +443,31 @@ impl Snapshot {
     ///
     /// A peer without an endpoint never does, nor do the general DNS upstreams.
     pub fn reasons(&self) -> Vec<Reason> {
-        let mut reasons = self.conditions.clone();
-        for step in &self.network {
+        let peers = self.tunnel.iter().flat_map(|tunnel| &tunnel.peers);
+        let dns = self.dns.as_ref();
+        Self::reasons_of(self.conditions.clone(), &self.network, peers, dns)
+    }
+
+    /// The reasons of a state that consists of these. Peers that call us may be left out.
+    pub fn reasons_of<'a>(
+        conditions: Vec<Reason>,
+        network: &[Step],
+        peers: impl IntoIterator<Item = &'a Peer>,
+        dns: Option<&Dns>,
+    ) -> Vec<Reason> {
+        let mut reasons = conditions;
+        for step in network {
             if let Some(error) = &step.error {
                 let text = format!("{}: {error}", step.text);
                 reasons.push(Reason::new(ReasonKind::Network, text));
             }
         }
-        for peer in self.tunnel.iter().flat_map(|tunnel| &tunnel.peers) {
+        for peer in peers {
             if let Some(why) = peer.why_not_ready() {
                 reasons.push(Reason::new(ReasonKind::Peer, why));
             }
         }
-        for zone in self.dns.iter().flat_map(|dns| &dns.zones) {
+        for zone in dns.into_iter().flat_map(|dns| &dns.zones) {
             if let Some(why) = &zone.not_ready {
                 let text = format!("{}: {why}", zone.zone);
                 reasons.push(Reason::new(ReasonKind::Zone, text));

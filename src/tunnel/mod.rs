@@ -68,6 +68,11 @@ pub struct DeviceOptions {
 trait Backend: Paths {
     fn set(&self, settings: &Settings) -> Result<Vec<String>, TunnelError>;
     fn peers(&self) -> Vec<PeerStatus>;
+    fn dialled_peers(&self) -> Vec<PeerStatus> {
+        let mut peers = self.peers();
+        peers.retain(|peer| peer.dialled);
+        peers
+    }
     fn listen_port(&self) -> Option<u16>;
     fn offloads(&self) -> Option<Offloads>;
     fn refused(&self) -> Vec<(Refusal, u64)>;
@@ -321,6 +326,12 @@ impl DeviceHandle {
         self.backend.peers()
     }
 
+    /// Those of the peers that have endpoints; the others, of which a hub has many, are not looked
+    /// at.
+    pub fn dialled_peers(&self) -> Vec<PeerStatus> {
+        self.backend.dialled_peers()
+    }
+
     /// The UDP port that is listened on; `None` before the first [`DeviceHandle::set`].
     pub fn listen_port(&self) -> Option<u16> {
         self.backend.listen_port()
@@ -378,6 +389,10 @@ impl Backend for Shared {
         settings::peers(self)
     }
 
+    fn dialled_peers(&self) -> Vec<PeerStatus> {
+        settings::dialled_peers(self)
+    }
+
     fn listen_port(&self) -> Option<u16> {
         self.udp.load().as_ref().map(|udp| udp.port())
     }
@@ -414,9 +429,8 @@ impl Backend for Shared {
 
     fn dialled(&self) -> Vec<Dialled> {
         let state = lock(&self.state);
-        let dialled = state.entries.iter();
-        let dialled = dialled.filter(|(_, entry)| !entry.endpoints.is_empty());
-        dialled
+        state
+            .dialled()
             .map(|(key, entry)| {
                 let rounds = lock(&entry.peer.live).timers.rounds();
                 (*key, entry.endpoints.clone(), rounds)

@@ -75,6 +75,7 @@ fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer) {
         entry.set_endpoint(shared, first);
     }
     state.set_preshared_key(shared, &key, peer.preshared_key.clone());
+    state.note_dialled(key);
     for prefix in &peer.allowed_ips {
         state.give(&key, *prefix);
     }
@@ -88,6 +89,13 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
         .values()
         .map(|entry| status(shared, entry))
         .collect()
+}
+
+/// See [`DeviceHandle::dialled_peers`](super::DeviceHandle::dialled_peers).
+pub(super) fn dialled_peers(shared: &Shared) -> Vec<PeerStatus> {
+    let state = lock(&shared.state);
+    let dialled = state.dialled();
+    dialled.map(|(_, entry)| status(shared, entry)).collect()
 }
 
 fn status(shared: &Shared, entry: &Entry) -> PeerStatus {

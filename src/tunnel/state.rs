@@ -28,6 +28,8 @@ pub(super) struct State {
     listen_port: u16,
     pub(super) fwmark: u32,
     pub(super) entries: BTreeMap<PublicKey, Entry>,
+    /// Those that have endpoints.
+    dialled: BTreeSet<PublicKey>,
     /// Shared with the table that was published last, until it changes.
     allowed: Arc<AllowedIps<u32>>,
     /// What was changed by others than [`Device::set`](super::Device::set) since its last call.
@@ -158,6 +160,7 @@ impl State {
     }
 
     pub(super) fn remove_peer(&mut self, shared: &Shared, key: &PublicKey) {
+        self.dialled.remove(key);
         if let Some(entry) = self.entries.remove(key) {
             let allowed = Arc::make_mut(&mut self.allowed);
             for prefix in entry.allowed_ips.iter() {
@@ -166,6 +169,22 @@ impl State {
             let mut live = lock(&entry.peer.live);
             live.engine = None;
             live.drop_staged(shared);
+        }
+    }
+
+    /// The peers that have endpoints.
+    pub(super) fn dialled(&self) -> impl Iterator<Item = (&PublicKey, &Entry)> {
+        let entries = self.dialled.iter();
+        entries.filter_map(|key| self.entries.get_key_value(key))
+    }
+
+    /// Has to be told after the endpoints of a peer were set.
+    pub(super) fn note_dialled(&mut self, key: PublicKey) {
+        let entry = self.entries.get(&key);
+        if entry.is_some_and(|entry| !entry.endpoints.is_empty()) {
+            self.dialled.insert(key);
+        } else {
+            self.dialled.remove(&key);
         }
     }
 
