@@ -2,15 +2,18 @@
 //! over netlink (`kernel`), or the userspace one, which is all else here: a TUN link, UDP sockets,
 //! the peers between them, and the socket of the configuration protocol.
 //!
-//! Packets never pass through tokio. Each userspace device has its own threads: one takes packets from the
-//! TUN and sends them, one receives and hands them to the TUN, one looks at peers when their time
-//! has come, one serves wg(8).
+//! Packets never pass through tokio. Each userspace device has its own threads: one carries packets,
+//! a second one those that go out while both directions are too much for the first, one looks at
+//! peers when their time has come, one serves wg(8).
 
 mod batch;
+mod egress;
 mod endpoints;
 mod error;
 mod handover;
+mod ingress;
 mod kernel;
+mod load;
 mod noise;
 mod offload;
 mod peer;
@@ -25,6 +28,7 @@ mod unreachable;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -44,8 +48,10 @@ pub use uapi::remove_left_socket;
 
 use crate::netlink::Wireguard;
 
+use egress::Egress;
 use shared::{Refused, Schedule, Shared, Table, lock};
 use state::State;
+use threads::Second;
 use tun::{MtuReader, Tun};
 
 /// What a device is made with.
@@ -231,20 +237,25 @@ impl Device {
     fn start(&mut self, shared: &Arc<Shared>, tun: Tun, wanted: Uapi) -> Result<(), TunnelError> {
         let tun = Arc::new(tun);
         let uapi = uapi::Server::open(&shared.name, wanted)?;
-        let out = Arc::clone(&tun);
         let mtu = MtuReader::open(&shared.name).map_err(TunnelError::Start)?;
+        let egress = Egress::new(Arc::clone(&tun), mtu);
+        let (there, given) = sync_channel(1);
+        let (returned, back) = sync_channel(1);
         let mut spawn = |name: &str, body: Body| {
             let (own, others) = (Arc::clone(shared), Arc::clone(shared));
             let failed = move |name| others.fail(Failure::Panicked(name));
             self.spawn(name, move || body(&own), failed)
         };
+        let out = Arc::clone(&tun);
         spawn(
-            "seedwire-tun",
-            Box::new(move |shared| threads::run_egress(shared, &out, &mtu)),
+            "seedwire-pkt",
+            Box::new(move |shared| {
+                threads::run(shared, &tun, egress, &Second { there, back });
+            }),
         )?;
         spawn(
-            "seedwire-udp",
-            Box::new(move |shared| threads::run_ingress(shared, &tun)),
+            "seedwire-pkt2",
+            Box::new(move |shared| threads::run_second(shared, &out, &given, &returned)),
         )?;
         spawn(
             "seedwire-timer",

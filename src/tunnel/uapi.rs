@@ -86,7 +86,8 @@ impl Server {
     /// Serves until the device stops.
     pub(super) fn run(self, shared: &Arc<Shared>) {
         let clients = Arc::new(AtomicUsize::new(0));
-        while wait(shared, &[self.listener.as_fd(), self.deleted.as_fd()]) {
+        let sources = [Some(self.listener.as_fd()), Some(self.deleted.as_fd())];
+        while wait(shared, sources).is_some() {
             let _ = self.deleted.read_events();
             if !self.path.exists() {
                 let path = self.path.display().to_string();

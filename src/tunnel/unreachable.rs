@@ -10,23 +10,21 @@ use tracing::debug;
 use super::tun::Tun;
 
 /// Answers packets that nobody is there for.
-pub(super) struct Unreachable<'a> {
-    tun: &'a Tun,
+pub(super) struct Unreachable {
     allowance: Allowance,
     answer: [u8; LONGEST_UNREACHABLE],
 }
 
-impl<'a> Unreachable<'a> {
-    pub(super) fn new(tun: &'a Tun) -> Self {
+impl Unreachable {
+    pub(super) fn new() -> Self {
         Self {
-            tun,
             allowance: Allowance::default(),
             answer: [0; LONGEST_UNREACHABLE],
         }
     }
 
     /// Answers one, as far as that is allowed.
-    pub(super) fn tell(&mut self, packet: &[u8], now: Duration) {
+    pub(super) fn tell(&mut self, tun: &Tun, packet: &[u8], now: Duration) {
         if !self.allowance.take(now) {
             return;
         }
@@ -35,8 +33,8 @@ impl<'a> Unreachable<'a> {
         };
         let header = VnetHeader::default().write();
         let slices = [IoSlice::new(&header), IoSlice::new(&self.answer[..length])];
-        let skip = usize::from(!self.tun.has_vnet());
-        if let Err(error) = self.tun.write(&slices[skip..]) {
+        let skip = usize::from(!tun.has_vnet());
+        if let Err(error) = tun.write(&slices[skip..]) {
             debug!(%error, "answer not taken by the interface");
         }
     }
