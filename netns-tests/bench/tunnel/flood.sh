@@ -16,12 +16,12 @@ row_flood() {
 }
 
 bits() { # Gbit/s of one flow
-    iperf -c 10.9.0.2 -t "$seconds" && jq '.end.sum_received.bits_per_second / 1e9' "$work/iperf"
+    iperf -c 10.9.0.2 -t 2 && jq '.end.sum_received.bits_per_second / 1e9' "$work/iperf"
 }
 
 bits_beside() { # KIND PORT; 0 where nothing is left
     local flooding
-    in_a "$work/flood" "$1" 192.0.2.2 "$2" $((seconds + 1)) a0 >"$work/flooded" &
+    in_a "$work/flood" "$1" 192.0.2.2 "$2" 3 a0 >"$work/flooded" &
     flooding=$!
     sleep 0.3
     # So that there is a small packet to capture.

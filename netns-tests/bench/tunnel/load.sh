@@ -59,9 +59,9 @@ passes() { # MBIT/S
     return 1
 }
 
-# Bisects between 100 Mbit/s and 6.4 Gbit/s, until the step is 3 %, or 30 %.
+# Bisects between 100 Mbit/s and 6.4 Gbit/s, until the step is 7 %, or 30 %.
 row_udp() {
-    local low=100 high=6400 rate best=0 arrived steps=7
+    local low=100 high=6400 rate best=0 arrived steps=6
     [ -z "$quick" ] || steps=4
     for _ in $(seq "$steps"); do
         rate=$(calc "int(sqrt($low * $high))")

@@ -11,7 +11,7 @@ many_peers() { # COUNT KEEPALIVE-SECONDS
 
 # Milliseconds of CPU a minute, while nothing happens.
 idle_cpu() {
-    local before window=10
+    local before window=5
     [ -z "$quick" ] || window=2
     before=$(cpu_of a)
     sleep "$window"

@@ -7,7 +7,7 @@ BEGIN { count = split(programs, names, ",") }
 
 NR == FNR { keys[++rows] = $1; what[$1] = $2; goals[$1] = $3; next }
 
-{ samples[$1, $2] = samples[$1, $2] " " $3; measured[$2] = 1 }
+{ samples[$1, $2] = samples[$1, $2] " " $3; measured[$2] = 1; measured_of[$1] = 1 }
 
 function median(text,    all, n, i, j, swap) {
     n = split(text, all, " ")
@@ -45,12 +45,22 @@ function head(    i) {
 
 function wide(i) { return length(names[i]) > 7 ? length(names[i]) : 7 }
 
-# A row of the ratio of `of` to `to` in the two figures that are compared so.
+function beside_head(title) {
+    line = sprintf("| %-46s |", title)
+    cell("ratio", 6); cell("goal", 7); cell("", 6)
+    print "\n" line
+    gsub(/[^|]/, "-", line)
+    print line
+}
+
+# A row of the ratio of `of` to `to`.
 function beside(of, to, key, goal,    mine, theirs, ratio) {
     mine = median(samples[of, key]); theirs = median(samples[to, key])
     if (mine == "" || !theirs) return
     ratio = mine / theirs
-    printf "| %-46s | %.2fx | %s | %s |\n", of " to " to ": " what[key], ratio, goal, verdict(ratio, goal)
+    line = sprintf("| %-46s |", what[key])
+    cell(sprintf("%.2fx", ratio), 6); cell(goal, 7); cell(verdict(ratio, goal), 6)
+    print line
 }
 
 END {
@@ -68,7 +78,8 @@ END {
         cell(verdict(goal ~ /x$/ ? ratio : mine, goal), 6)
         print line
     }
-    print ""
+    if (!measured_of["seedwire-no-offload"] || !measured_of["gotatun"]) exit
+    beside_head("seedwire-no-offload to gotatun")
     beside("seedwire-no-offload", "gotatun", "tcp.rate", ">=1x")
     beside("seedwire-no-offload", "gotatun", "tcp.cpu", "<=1x")
     beside("seedwire-no-offload", "gotatun", "four.rate", ">=1x")
