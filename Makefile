@@ -47,9 +47,10 @@ bench-tunnel: static
 	@scripts/peers.sh wireguard-go boringtun-cli gotatun
 	@netns-tests/bench/tunnel.sh $(ARGS)
 
-#: make wireguard-go-suite  wireguard-go's own test script against `seedwire device` (root, iperf3, ncat)
+#: make wireguard-go-suite  wireguard-go's own test script, with it and with `seedwire device` (root)
 wireguard-go-suite: static
 	@scripts/need.sh go "wireguard-go's tests"
+	@scripts/peers.sh wireguard-go
 	@netns-tests/wireguard-go-suite.sh
 
 #: make static    the static binary for releases and images

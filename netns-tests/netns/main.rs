@@ -11,6 +11,7 @@ mod harness;
 mod scenarios;
 
 mod demo;
+mod device;
 mod dnat;
 mod dns;
 mod endpoint;
@@ -20,6 +21,7 @@ mod heal;
 mod hub;
 mod lifecycle;
 mod mtu;
+mod nested;
 mod netstate;
 mod offload;
 mod outage;
@@ -53,6 +55,21 @@ const CASES: &[Case] = &[
     case!(tunnel::a_connection_outlives_a_restart_of_either_end),
     case!(tunnel::the_hub_follows_a_node_that_moves),
     case!(tunnel::a_packet_from_a_wrong_inner_address_is_dropped),
+    case!(device::every_byte_is_counted_between_two),
+    case!(device::every_byte_is_counted_with_wireguard_go),
+    case!(device::a_packet_is_padded_up_to_the_mtu_of_the_link),
+    case!(device::many_connections_at_once_carry_data),
+    case!(device::a_private_key_changes_under_traffic),
+    case!(device::a_device_is_no_peer_of_itself),
+    case!(device::keys_are_clamped_and_cleared),
+    case!(device::prefixes_overlap_and_move),
+    case!(device::a_prefix_is_taken_with_a_minus),
+    case!(device::as_many_prefixes_as_a_list_holds_are_kept),
+    case!(device::nothing_is_sent_to_a_key_of_low_order),
+    case!(device::everything_goes_into_the_tunnel_but_what_is_marked),
+    case!(device::an_answer_comes_from_the_address_that_was_called),
+    case!(nested::a_tunnel_runs_in_another_one),
+    case!(nested::a_tunnel_that_leads_into_itself_sends_little_and_recovers),
     case!(unreachable::a_destination_without_a_peer_is_told),
     case!(unreachable::a_peer_without_an_endpoint_is_told_to_forwarded_hosts_too),
     case!(uapi::device_reaches_wireguard_go),

@@ -55,3 +55,18 @@ pub fn wait_for_ping(host: &Host, to: &str) {
 pub fn stranger(host: &Host) -> String {
     Keys::generate(host).public
 }
+
+/// Writes a file that `wg` can read, and returns its path.
+pub fn key_file(host: &Host, name: &str, content: &str) -> String {
+    let file = host.folder("keys").join(name);
+    std::fs::write(&file, content).expect("a file in memory");
+    file.display().to_string()
+}
+
+/// Bytes received and sent of the first peer, as wg(8) tells.
+pub fn transfer(host: &Host, interface: &str) -> (u64, u64) {
+    let text = host.run(&format!("wg show {interface} transfer"));
+    let mut numbers = text.split_whitespace().skip(1);
+    let mut next = || numbers.next()?.parse().ok();
+    next().zip(next()).expect("two numbers")
+}

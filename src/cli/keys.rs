@@ -11,12 +11,9 @@ use super::output;
 /// The bits of a file's mode that let others than its owner and group in (S_IRWXO).
 const OTHERS: u32 = 0o007;
 
-/// A new private key, clamped as RFC 7748, section 5, asks.
+/// A new private key.
 pub(crate) fn new_private_key() -> anyhow::Result<PrivateKey> {
-    let mut bytes = random()?;
-    bytes[0] &= 248;
-    bytes[31] = (bytes[31] & 127) | 64;
-    Ok(PrivateKey::from_bytes(*bytes))
+    Ok(PrivateKey::from_bytes(*random()?))
 }
 
 /// A new preshared key.

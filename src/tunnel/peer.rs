@@ -20,7 +20,7 @@ use super::batch::Batch;
 use super::noise::{Noise, data_index};
 use super::offload::Refusal;
 use super::shared::{Earliest, Shared, lock};
-use super::udp::Place;
+use super::udp::{Place, is_of_this_host};
 
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
 const MOST_STAGED: usize = 128;
@@ -64,7 +64,8 @@ enum Sealed {
     All,
     /// There was no more room.
     Part,
-    /// Nothing was: there is no address to send to.
+    /// Nothing was: there is no address to send to, or none that the tunnel itself is not the way
+    /// to.
     NoPlace,
 }
 
@@ -228,7 +229,7 @@ impl Peer {
 
     /// Seals inner packets into the batch, and sends it each time it is full. Each is cut into
     /// `inner` first. Without a session they wait for one; false when they are lost, because
-    /// nobody knows where the peer is.
+    /// there is no way to the peer.
     pub(super) fn transmit(
         self: &Arc<Self>,
         shared: &Shared,
@@ -258,7 +259,10 @@ impl Peer {
         let mtu = shared.mtu.load(Ordering::Relaxed);
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let Some(place) = live.place else {
+        let Some(place) = live
+            .place
+            .filter(|to| !is_own(shared, packets.whole(), *to))
+        else {
             return Sealed::NoPlace;
         };
         let (mut done, mut sealed_any, mut staged) = (Sealed::All, false, false);
@@ -427,6 +431,16 @@ impl Peer {
             self.seal_and_send(shared, live, now, &packet);
         }
     }
+}
+
+/// Whether a packet is a datagram that we have sent to this place: the route to it leads into the
+/// tunnel. Sealed again it would come back for ever, each time longer.
+fn is_own(shared: &Shared, packet: &[u8], to: Place) -> bool {
+    packet::udp(packet)
+        .filter(|(_, at)| *at == to.address)
+        .zip(shared.udp.load().as_ref())
+        // What others send from the same port is forwarded.
+        .is_some_and(|((from, _), udp)| from.port() == udp.port() && is_of_this_host(from.ip()))
 }
 
 impl Live {

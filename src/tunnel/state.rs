@@ -100,7 +100,7 @@ impl State {
             self.remove_peer(shared, &own);
         }
         for entry in self.entries.values() {
-            entry.renew_engine(shared, self.identity.as_deref());
+            entry.renew_engine(shared, self.private_key.as_ref(), self.identity.as_deref());
         }
     }
 
@@ -136,7 +136,7 @@ impl State {
 
     /// Adds a peer without anything, or finds the one that is there.
     pub(super) fn add_peer(&mut self, shared: &Shared, key: PublicKey, name: &str) -> &mut Entry {
-        let identity = self.identity.as_deref();
+        let (own, identity) = (self.private_key.as_ref(), self.identity.as_deref());
         self.entries.entry(key).or_insert_with(|| {
             let table = shared.table.load();
             let index = loop {
@@ -154,7 +154,7 @@ impl State {
                 addressed: false,
                 allowed_ips: Prefixes::default(),
             };
-            entry.renew_engine(shared, identity);
+            entry.renew_engine(shared, own, identity);
             entry
         })
     }
@@ -194,12 +194,12 @@ impl State {
         key: &PublicKey,
         psk: Option<PresharedKey>,
     ) {
-        let identity = self.identity.clone();
+        let (own, identity) = (self.private_key.as_ref(), self.identity.as_deref());
         if let Some(entry) = self.entries.get_mut(key)
             && entry.preshared_key != psk
         {
             entry.preshared_key = psk;
-            entry.renew_engine(shared, identity.as_deref());
+            entry.renew_engine(shared, own, identity);
         }
     }
 
@@ -240,10 +240,12 @@ impl State {
 }
 
 impl Entry {
-    fn renew_engine(&self, shared: &Shared, identity: Option<&Identity>) {
+    /// A key that nothing can be agreed on with gets no engine: nothing is sent there.
+    fn renew_engine(&self, shared: &Shared, own: Option<&PrivateKey>, identity: Option<&Identity>) {
         let mut live = lock(&self.peer.live);
         let peer = &self.peer;
-        live.engine = identity.map(|identity| {
+        let agrees = own.is_some_and(|own| own.agrees_with(&peer.key));
+        live.engine = identity.filter(|_| agrees).map(|identity| {
             Noise::new(identity, &peer.key, self.preshared_key.as_ref(), peer.index)
         });
         live.timers.on_keys_changed();

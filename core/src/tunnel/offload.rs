@@ -109,6 +109,11 @@ impl<'a> Segments<'a> {
         })
     }
 
+    /// The packet that was looked at.
+    pub fn whole(&self) -> &[u8] {
+        self.packet
+    }
+
     /// The length of the next packet.
     pub fn next_length(&self) -> Option<usize> {
         if self.payload == 0 {

@@ -26,11 +26,6 @@ pub struct PresharedKey([u8; 32]);
 macro_rules! key {
     ($name:ident) => {
         impl $name {
-            /// The key of these bytes.
-            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-                Self(bytes)
-            }
-
             /// The bytes of the key.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
@@ -41,7 +36,7 @@ macro_rules! key {
             type Err = InvalidKey;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                decode(text).map(Self)
+                decode(text).map(Self::from_bytes)
             }
         }
     };
@@ -68,7 +63,37 @@ fn decode(text: &str) -> Result<[u8; 32], InvalidKey> {
     }
 }
 
+impl PublicKey {
+    /// The key of these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl PresharedKey {
+    /// The key of these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl PrivateKey {
+    /// The key of these bytes, clamped (RFC 7748, 5): all that are used as one key are one, as for
+    /// the kernel's WireGuard.
+    pub const fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        bytes[0] &= 248;
+        bytes[31] = (bytes[31] & 127) | 64;
+        Self(bytes)
+    }
+
+    /// Whether a secret can be agreed on with the owner of `peer`. With a point of low order, which
+    /// is no host's key, everybody would know it (RFC 7748, 6.1).
+    pub fn agrees_with(&self, peer: &PublicKey) -> bool {
+        let secret = x25519_dalek::StaticSecret::from(self.0);
+        let shared = secret.diffie_hellman(&x25519_dalek::PublicKey::from(peer.0));
+        shared.was_contributory()
+    }
+
     /// The public key that belongs to it (RFC 7748, 6.1).
     pub fn public_key(&self) -> PublicKey {
         let secret = x25519_dalek::StaticSecret::from(self.0);

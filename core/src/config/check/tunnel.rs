@@ -123,7 +123,8 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
     let mut keys = Once::new();
     let mut endpoints = Once::new();
     let mut prefixes = Once::new();
-    let own_key = private_key(tunnel).map(PrivateKey::public_key);
+    let private_key = private_key(tunnel);
+    let own_key = private_key.map(PrivateKey::public_key);
     let own: HashMap<_, _> = own_addresses(tunnel)
         .iter()
         .map(|at| (Prefix::host(at.value.address()), &at.place))
@@ -137,6 +138,12 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
             keys.see(key.value, &key.place, "a key", reader);
             if own_key == Some(key.value) {
                 reader.reject(&key.place, "the key of another host: this one is our own");
+            }
+            if private_key.is_some_and(|own| !own.agrees_with(&key.value)) {
+                reader.reject(
+                    &key.place,
+                    "the key of a host: with this one no secret can be agreed on",
+                );
             }
         }
         if let (Some(_), Some(file)) = (&peer.preshared_key, &peer.preshared_key_file) {
