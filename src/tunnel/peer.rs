@@ -139,7 +139,7 @@ impl Peer {
             let mut random = || getrandom::u32().unwrap_or_default();
             while let Some(action) = live.timers.poll(now, &mut random) {
                 match action {
-                    Action::Initiate => self.initiate(shared, live, now),
+                    Action::Initiate { again } => self.initiate(shared, live, now, again),
                     Action::Keepalive => self.seal_and_send(shared, live, now, &[]),
                     Action::GiveUp => live.drop_staged(shared),
                 }
@@ -182,9 +182,9 @@ impl Peer {
         }
     }
 
-    fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration) {
+    fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration, again: bool) {
         let mut message = [0; HANDSHAKE_ROOM];
-        if live.timers.state() == PeerState::Down {
+        if again {
             // The way may have changed; the kernel chooses the source anew.
             live.forget_source();
         }

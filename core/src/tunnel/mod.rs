@@ -1,8 +1,11 @@
 //! The pure half of the tunnel.
 
 mod allowed_ips;
+mod answers;
 mod engine;
 pub mod noise;
+#[cfg(test)]
+mod liveness_tests;
 pub mod offload;
 pub mod packet;
 mod path;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::PeerState;
+use super::answers::Answers;
 
 /// After this long the initiator makes a new session when it sends (the paper's Rekey-After-Time).
 const REKEY_AFTER: Duration = Duration::from_secs(120);
@@ -18,8 +19,18 @@ const LATE_JITTER_MS: u32 = 2000;
 /// Received data is answered within this time, by a keepalive when nothing else is sent
 /// (Keepalive-Timeout).
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// So long without an answer to an initiation and the peer is down.
-const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// Data that is not answered for so long needs a new session.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Data that goes on being sent to a peer that is called, and stays unanswered for so long, is
+/// answered by no one: a hub was restarted, and knows the session no more. Each time that this
+/// turns out to be how the peer is, it is twice as long, up to what the protocol asks for.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+/// Data sent so long after the first that was not answered is no last word, which needs no answer;
+/// and it gets as long to be answered.
+const INSIST: Duration = Duration::from_secs(1);
+/// The part of a keepalive period by which silence is looked into earlier, at random up to one in
+/// so many, so that the peers of a hub that all came at once spread out.
+const SPREAD: u32 = 4;
 
 /// What is known of a peer beside its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -37,7 +48,10 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send a handshake initiation.
-    Initiate,
+    Initiate {
+        /// Whether the one before it was not answered.
+        again: bool,
+    },
     /// Send an empty packet.
     Keepalive,
     /// The handshake was given up: forget the packets that wait for it.
@@ -61,10 +75,15 @@ pub struct PeerTimers {
     last_received: Duration,
     /// The first data sent since something authentic came.
     unanswered: Option<Duration>,
+    /// When data was sent again, well after that.
+    insisted: Option<Duration>,
+    /// How long data that is insisted on may stay unanswered.
+    patience: Duration,
+    /// How much earlier silence is looked into.
+    spread: Duration,
     /// The first data received since something was sent.
     owed: Option<Duration>,
-    down: bool,
-    rounds: u64,
+    answers: Answers,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +97,6 @@ struct Session {
 struct Attempt {
     first: Duration,
     next: Duration,
-    /// When the next round of waiting for an answer ends.
-    round_ends: Duration,
 }
 
 impl PeerTimers {
@@ -94,9 +111,11 @@ impl PeerTimers {
             last_sent: None,
             last_received: now,
             unanswered: None,
+            insisted: None,
+            patience: SUSPECT_AFTER,
+            spread: Duration::ZERO,
             owed: None,
-            down: false,
-            rounds: 0,
+            answers: Answers::default(),
         };
         timers.set_policy(policy, now);
         timers
@@ -125,7 +144,7 @@ impl PeerTimers {
             attempt.next = now;
             // The new address gets the whole wait, and an attempt that ends all of its time.
             attempt.first = now;
-            attempt.round_ends = now + DOWN_AFTER;
+            self.answers.expect_by(now + Answers::PATIENCE);
         } else if self.policy.dialled && self.policy.keepalive.is_some() {
             self.wanted = true;
         }
@@ -141,7 +160,10 @@ impl PeerTimers {
         self.last_sent = Some(now);
         self.owed = None;
         if data {
-            self.unanswered.get_or_insert(now);
+            let since = *self.unanswered.get_or_insert(now);
+            if self.policy.dialled && now.saturating_sub(since) >= INSIST {
+                self.insisted.get_or_insert(now);
+            }
         }
         if let Some(session) = self.session
             && session.initiator
@@ -153,10 +175,15 @@ impl PeerTimers {
 
     /// An authentic packet came; `data`: not a keepalive.
     pub fn on_received(&mut self, now: Duration, data: bool) {
-        self.last_received = now;
-        self.unanswered = None;
+        self.heard(now);
         if data {
             self.owed.get_or_insert(now);
+            self.patience = SUSPECT_AFTER;
+        }
+        if self.session.is_some() && self.attempt.is_some() {
+            // Handshakes get lost, and the peer is there all the same.
+            self.answers.settle();
+            self.answers.expect_by(now + Answers::PATIENCE);
         }
         if let Some(session) = self.session
             && session.initiator
@@ -167,17 +194,26 @@ impl PeerTimers {
         }
     }
 
+    fn heard(&mut self, now: Duration) {
+        self.last_received = now;
+        self.unanswered = None;
+        self.insisted = None;
+    }
+
     /// A handshake is complete.
     pub fn on_handshake(&mut self, now: Duration, initiator: bool) {
+        // Where both called at once each may end with the session of the other, and one must renew.
+        let crossed = self.session.is_some_and(|before| {
+            before.initiator && now.saturating_sub(before.established) < REKEY_TIMEOUT
+        });
         self.session = Some(Session {
             established: now,
-            initiator,
+            initiator: initiator || crossed,
         });
         self.attempt = None;
         self.wanted = false;
-        self.down = false;
-        self.last_received = now;
-        self.unanswered = None;
+        self.answers.settle();
+        self.heard(now);
     }
 
     /// The keys changed: there is no session any more.
@@ -187,23 +223,19 @@ impl PeerTimers {
         self.last_initiation = None;
         self.last_sent = None;
         self.unanswered = None;
+        self.insisted = None;
         self.owed = None;
+        self.answers.settle();
     }
 
     /// What the peer is doing.
     pub fn state(&self) -> PeerState {
-        if self.down {
-            PeerState::Down
-        } else if self.session.is_some() {
-            PeerState::Up
-        } else {
-            PeerState::Idle
-        }
+        self.answers.state(self.session.is_some())
     }
 
     /// How often a wait for an answer ended without one; each asks for another address.
     pub fn rounds(&self) -> u64 {
-        self.rounds
+        self.answers.rounds()
     }
 
     /// When the last initiation was sent.
@@ -218,20 +250,22 @@ impl PeerTimers {
         if ends.is_some_and(|ends| now >= ends) {
             self.session = None;
         }
-        if let Some(attempt) = self.attempt {
-            return self.poll_attempt(attempt, now, random);
+        let initiates = match self.attempt {
+            Some(attempt) => self.poll_attempt(attempt, now, random),
+            None if self.policy.reachable && self.handshake_due().is_some_and(|due| now >= due) => {
+                Some(self.begin_attempt(now, random))
+            }
+            None => None,
+        };
+        if initiates.is_some() {
+            return initiates;
         }
-        if self.policy.reachable {
-            if self.handshake_due().is_some_and(|due| now >= due) {
-                return self.begin_attempt(now, random);
+        if self.policy.reachable && self.keepalive_due().is_some_and(|due| now >= due) {
+            if self.session.is_none() {
+                return Some(self.begin_attempt(now, random));
             }
-            if self.keepalive_due().is_some_and(|due| now >= due) {
-                if self.session.is_none() {
-                    return self.begin_attempt(now, random);
-                }
-                self.on_sent(now, false);
-                return Some(Action::Keepalive);
-            }
+            self.on_sent(now, false);
+            return Some(Action::Keepalive);
         }
         None
     }
@@ -239,16 +273,17 @@ impl PeerTimers {
     /// When to ask again at the latest; `None`: not before something happens.
     pub fn deadline(&self) -> Option<Duration> {
         let expires = self.session.map(|s| s.established + REJECT_AFTER);
-        let next = match self.attempt {
+        let reachable = |due: Option<Duration>| due.filter(|_| self.policy.reachable);
+        let handshake = match self.attempt {
             Some(attempt) => [
-                self.policy.reachable.then_some(attempt.next),
-                Some(attempt.round_ends),
+                reachable(Some(attempt.next)),
+                self.answers.due(),
                 self.gives_up(&attempt),
             ],
-            None if self.policy.reachable => [self.handshake_due(), self.keepalive_due(), None],
-            None => [None; 3],
+            None => [reachable(self.handshake_due()), None, None],
         };
-        next.into_iter().chain([expires]).flatten().min()
+        let others = [reachable(self.keepalive_due()), expires];
+        handshake.into_iter().chain(others).flatten().min()
     }
 
     fn for_ever(&self) -> bool {
@@ -265,16 +300,13 @@ impl PeerTimers {
         now: Duration,
         random: &mut dyn FnMut() -> u32,
     ) -> Option<Action> {
-        if now >= attempt.round_ends {
-            self.down = true;
-            self.rounds += 1;
-            attempt.round_ends = now + DOWN_AFTER.max(attempt.next.saturating_sub(now));
-        }
+        self.answers.end_round(now, attempt.next);
         if self.gives_up(&attempt).is_some_and(|at| now >= at) {
             self.attempt = None;
             self.wanted = false;
             self.unanswered = None;
-            self.down = false;
+            self.insisted = None;
+            self.answers.settle();
             return Some(Action::GiveUp);
         }
         let initiate = self.policy.reachable && now >= attempt.next;
@@ -283,30 +315,47 @@ impl PeerTimers {
             attempt.next = now + pause(now.saturating_sub(attempt.first), random);
         }
         self.attempt = Some(attempt);
-        initiate.then_some(Action::Initiate)
+        initiate.then_some(Action::Initiate { again: true })
     }
 
-    fn begin_attempt(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Option<Action> {
-        let probing = self.probe_due().is_some_and(|due| now >= due) && self.session.is_some();
-        let patience = match self.policy.keepalive {
+    fn begin_attempt(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Action {
+        let due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
+        let probing = due(self.probe_due()) && self.session.is_some();
+        if due(self.unanswered_due()) {
+            self.patience = (2 * self.patience).min(SILENCE);
+        }
+        let period = self.policy.keepalive;
+        let wait = match period {
             Some(period) if probing => period.max(REKEY_TIMEOUT),
-            _ => DOWN_AFTER,
+            _ => Answers::PATIENCE,
         };
+        self.answers.expect_by(now + wait);
+        let most = period.map_or(0, |period| (period / SPREAD).as_millis() as u32);
+        self.spread = Duration::from_millis(u64::from(random() % most.max(1)));
         self.wanted = false;
         self.unanswered = None;
+        self.insisted = None;
         self.last_initiation = Some(now);
         self.attempt = Some(Attempt {
             first: now,
             next: now + pause(Duration::ZERO, random),
-            round_ends: now + patience,
         });
-        Some(Action::Initiate)
+        Action::Initiate { again: false }
     }
 
     /// When the silence of a peer that should speak is looked into.
     fn probe_due(&self) -> Option<Duration> {
         let period = self.policy.keepalive.filter(|_| self.policy.dialled)?;
-        Some(self.last_received + 2 * period)
+        Some(self.last_received + 2 * period - self.spread.min(period))
+    }
+
+    /// When data that was not answered is looked into.
+    fn unanswered_due(&self) -> Option<Duration> {
+        let since = self.unanswered?;
+        let suspected = self
+            .insisted
+            .map(|again| (again + INSIST).max(since + self.patience));
+        Some(suspected.map_or(since + SILENCE, |at| at.min(since + SILENCE)))
     }
 
     fn handshake_due(&self) -> Option<Duration> {
@@ -314,10 +363,7 @@ impl PeerTimers {
             .last_initiation
             .map_or(Duration::ZERO, |last| last + REKEY_TIMEOUT);
         let wanted = self.wanted.then_some(Duration::ZERO);
-        let unanswered = self
-            .unanswered
-            .map(|since| since + ANSWER_WITHIN + REKEY_TIMEOUT);
-        let due = [wanted, unanswered, self.probe_due()]
+        let due = [wanted, self.unanswered_due(), self.probe_due()]
             .into_iter()
             .flatten()
             .min()?;
@@ -329,6 +375,9 @@ impl PeerTimers {
             let due = self.last_sent.map_or(Duration::ZERO, |last| last + period);
             if self.session.is_some() {
                 return due;
+            }
+            if self.attempt.is_some() {
+                return Duration::MAX;
             }
             // Without a session it takes a handshake, and those keep their distance.
             let spaced = self.last_initiation.map(|last| last + REKEY_TIMEOUT);

@@ -1,13 +1,12 @@
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::{PeerState, Policy};
 
 /// A session is good for this long (Reject-After-Time).
 const REJECT_AFTER: Duration = Duration::from_secs(180);
-/// So long without an answer to a handshake initiation and the peer is down.
-const DOWN_AFTER: Duration = Duration::from_secs(10);
 /// Data in a session is answered within 10 s; 5 s later the kernel begins a handshake.
-const DATA_DOWN_AFTER: Duration = Duration::from_secs(15 + DOWN_AFTER.as_secs());
+const DATA_DOWN_AFTER: Duration = Duration::from_secs(15 + Answers::PATIENCE.as_secs());
 /// What the kernel counts for a keepalive, which nobody answers.
 const KEEPALIVE_BYTES: u64 = 32;
 /// The kernel repeats an initiation after 5 s and a third of a second; when it has not done so for
@@ -41,15 +40,8 @@ pub struct PeerWatch {
     probed: bool,
     /// What was sent before the silence began.
     sent_before: u64,
-    waiting: Option<Waiting>,
-    down: bool,
-    rounds: u64,
-}
-
-/// Something was sent that must be answered, and was not yet.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    round_ends: Duration,
+    answers: Answers,
+    /// When something was sent last while an answer was waited for.
     last_sent: Duration,
 }
 
@@ -63,9 +55,8 @@ impl PeerWatch {
             last_received: now,
             probed: false,
             sent_before: 0,
-            waiting: None,
-            down: false,
-            rounds: 0,
+            answers: Answers::default(),
+            last_sent: now,
         }
     }
 
@@ -84,16 +75,14 @@ impl PeerWatch {
 
     /// A handshake was asked for, maybe at another address: its answer is waited for.
     pub fn on_dialled(&mut self, now: Duration) {
-        if self.session.is_none() || self.waiting.is_some() {
-            self.wait(now, DOWN_AFTER);
+        if self.session.is_none() || self.answers.due().is_some() {
+            self.wait(now, Answers::PATIENCE);
         }
     }
 
     fn wait(&mut self, now: Duration, patience: Duration) {
-        self.waiting = Some(Waiting {
-            round_ends: now + patience,
-            last_sent: now,
-        });
+        self.answers.expect_by(now + patience);
+        self.last_sent = now;
     }
 
     /// Takes in what the kernel says now. True when a packet must be sent to the peer that it has
@@ -127,15 +116,14 @@ impl PeerWatch {
         self.probed = false;
         // An initiation or a cookie of the peer makes no session.
         if self.session.is_some() {
-            self.waiting = None;
-            self.down = false;
+            self.answers.settle();
         }
     }
 
     fn on_silence(&mut self, now: Duration, sent: bool) {
-        if let Some(waiting) = &mut self.waiting {
+        if self.answers.due().is_some() {
             if sent {
-                waiting.last_sent = now;
+                self.last_sent = now;
             }
             return;
         }
@@ -152,12 +140,12 @@ impl PeerWatch {
         if sent_since > keepalives * KEEPALIVE_BYTES && sent {
             let patience = match self.session {
                 Some(_) => DATA_DOWN_AFTER,
-                None => DOWN_AFTER,
+                None => Answers::PATIENCE,
             };
             self.wait(now, patience);
         } else if self.session.is_none() && self.calls() {
             // The kernel does not count what the network refuses.
-            self.wait(now, DOWN_AFTER);
+            self.wait(now, Answers::PATIENCE);
         }
     }
 
@@ -167,18 +155,13 @@ impl PeerWatch {
     }
 
     fn end_round(&mut self, now: Duration) {
-        let Some(waiting) = &mut self.waiting else {
+        if self.answers.due().is_none() {
             return;
-        };
-        if now >= waiting.round_ends {
-            self.down = true;
-            self.rounds += 1;
-            waiting.round_ends = now + DOWN_AFTER;
         }
+        self.answers.end_round(now, now);
         let for_ever = self.policy.dialled || self.policy.keepalive.is_some();
-        if !for_ever && now >= waiting.last_sent + GIVEN_UP_AFTER + DOWN_AFTER {
-            self.waiting = None;
-            self.down = false;
+        if !for_ever && now >= self.last_sent + GIVEN_UP_AFTER + Answers::PATIENCE {
+            self.answers.settle();
             self.sent_before = self.seen.transmitted;
         }
     }
@@ -195,18 +178,12 @@ impl PeerWatch {
 
     /// What the peer is doing.
     pub fn state(&self) -> PeerState {
-        if self.down {
-            PeerState::Down
-        } else if self.session.is_some() {
-            PeerState::Up
-        } else {
-            PeerState::Idle
-        }
+        self.answers.state(self.session.is_some())
     }
 
     /// How often a wait for an answer ended without one; each asks for another address.
     pub fn rounds(&self) -> u64 {
-        self.rounds
+        self.answers.rounds()
     }
 }
 
