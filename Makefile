@@ -28,6 +28,10 @@ e2e: rust programs
 	@scripts/peers.sh loki promtail
 	@$(CARGO) test --quiet --test e2e
 
+#: make soak      the cases that take long: a hub away for ten minutes, ... (10 minutes)
+soak: rust programs
+	@$(CARGO) test --quiet --test netns -- --ignored
+
 #: make kernel    against the kernel's WireGuard, in a guest with Debian's kernel (QEMU; as root)
 kernel: rust programs
 	@scripts/need.sh vm
@@ -86,4 +90,4 @@ rust:
 programs:
 	@scripts/need.sh programs
 
-.PHONY: help demo test interop e2e kernel bench-dns static image lint audit manifests rust programs
+.PHONY: help demo test soak interop e2e kernel bench-dns static image lint audit manifests rust programs

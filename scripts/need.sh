@@ -14,7 +14,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # PROGRAM:DEBIAN-PACKAGE
 programs='wireguard-go:wireguard-go wg:wireguard-tools unbound:unbound dnsmasq:dnsmasq-base
-ip:iproute2 nft:nftables ping:iputils-ping dig:bind9-dnsutils ps:procps'
+ip:iproute2 nft:nftables conntrack:conntrack ping:iputils-ping dig:bind9-dnsutils ps:procps'
 
 bench_dns='unbound:unbound dnsmasq:dnsmasq-base dnsdist:dnsdist dnsperf:dnsperf gcc:gcc ip:iproute2'
 

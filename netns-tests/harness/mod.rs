@@ -8,12 +8,15 @@
 // Each suite is a binary of its own and uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod calls;
 pub mod client;
+pub mod clock;
 pub mod dns;
 pub mod host;
 pub mod http;
 pub mod process;
 pub mod refuse;
+pub mod relay;
 mod runner;
 pub mod sandbox;
 pub mod seedwire;
@@ -40,6 +43,8 @@ pub enum Load {
     Heavy,
     /// Everything: it waits most of its time.
     Waiting,
+    /// As `Waiting`, and only where `--ignored` asks for it: it takes longer than a CI run may.
+    Soak,
 }
 
 /// A test between hosts.
@@ -72,6 +77,13 @@ impl Case {
     /// The same case, started first and beside all others, with a deadline of its own.
     pub const fn waiting(mut self, seconds: u64) -> Self {
         self.load = Load::Waiting;
+        self.deadline = Duration::from_secs(seconds);
+        self
+    }
+
+    /// The same case, left out unless `--ignored` asks for it and its like.
+    pub const fn soak(mut self, seconds: u64) -> Self {
+        self.load = Load::Soak;
         self.deadline = Duration::from_secs(seconds);
         self
     }

@@ -12,13 +12,14 @@ use super::{Case, Load, sandbox};
 /// How many ordinary cases run at once.
 const SLOTS: usize = 2;
 
-const USAGE: &str = "usage: [--list] [--nocapture] [--exact] [NAME...]";
+const USAGE: &str = "usage: [--list] [--nocapture] [--exact] [--ignored] [NAME...]";
 
 #[derive(Default)]
 struct Options {
     list: bool,
     nocapture: bool,
     exact: bool,
+    ignored: bool,
     names: Vec<String>,
 }
 
@@ -57,6 +58,7 @@ fn parse(arguments: &[String]) -> Option<Options> {
             "--list" => options.list = true,
             "--nocapture" => options.nocapture = true,
             "--exact" => options.exact = true,
+            "--ignored" => options.ignored = true,
             flag if flag.starts_with('-') => return None,
             name => options.names.push(name.to_owned()),
         }
@@ -66,6 +68,11 @@ fn parse(arguments: &[String]) -> Option<Options> {
 
 impl Options {
     fn choose(&self, case: &Case) -> bool {
+        let is_asked_for = self.ignored == (case.load == Load::Soak);
+        is_asked_for && self.is_among(case)
+    }
+
+    fn is_among(&self, case: &Case) -> bool {
         let is_named = |name: &String| match self.exact {
             true => case.name == name,
             false => case.name.contains(name.as_str()),
@@ -108,7 +115,7 @@ fn run(cases: &[Case], options: &Options) -> ExitCode {
 /// Runs the cases and returns the names of those that failed.
 fn run_all(cases: &[Case], nocapture: bool) -> Vec<&'static str> {
     let (waiting, queue): (Vec<Case>, Vec<Case>) =
-        cases.iter().partition(|case| case.load == Load::Waiting);
+        cases.iter().partition(|case| case.load.slots() == 0);
     let mut queue = VecDeque::from(queue);
     let mut running: Vec<Running> = waiting.into_iter().map(|c| start(c, nocapture)).collect();
     let mut failed = Vec::new();
@@ -130,7 +137,7 @@ impl Load {
         match self {
             Self::Ordinary => 1,
             Self::Heavy => SLOTS,
-            Self::Waiting => 0,
+            Self::Waiting | Self::Soak => 0,
         }
     }
 }

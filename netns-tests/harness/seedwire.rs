@@ -14,11 +14,13 @@ pub const HTTP: &str = "127.0.0.1:9586";
 
 /// How `seedwire run` is started.
 #[derive(Clone, Copy, Default)]
-pub struct Start {
+pub struct Start<'a> {
     /// More arguments.
     pub arguments: &'static [&'static str],
     /// What the kernel refuses it.
     pub refusals: &'static [Refusal],
+    /// More variables in its environment.
+    pub environment: &'a [(&'a str, &'a str)],
 }
 
 /// `seedwire run` with a configuration of its own.
@@ -36,7 +38,7 @@ impl Seedwire {
     }
 
     /// As [`Seedwire::start`], in another way.
-    pub fn start_like(host: &Host, config: &Value, how: &Start) -> Self {
+    pub fn start_like(host: &Host, config: &Value, how: &Start<'_>) -> Self {
         let interface = config["tunnel"]["interface"].as_str().unwrap_or("none");
         let file = host
             .folder(&format!("seedwire-{interface}"))
@@ -54,7 +56,7 @@ impl Seedwire {
         Self::start_file_like(host, file, &Start::default())
     }
 
-    fn start_file_like(host: &Host, file: &Path, how: &Start) -> Self {
+    fn start_file_like(host: &Host, file: &Path, how: &Start<'_>) -> Self {
         let path = file.display().to_string();
         let mut line = vec![sandbox::seedwire(), "run", "-c", &path];
         line.extend(how.arguments);
@@ -62,7 +64,10 @@ impl Seedwire {
             host: host.clone(),
             config: file.to_owned(),
             http: HTTP.to_owned(),
-            process: host.spawn_like(&line, |command| refuse(command, how.refusals)),
+            process: host.spawn_like(&line, |command| {
+                command.envs(how.environment.iter().copied());
+                refuse(command, how.refusals);
+            }),
         }
     }
 

@@ -20,6 +20,7 @@ mod forwarding;
 mod heal;
 mod hub;
 mod lifecycle;
+mod liveness;
 mod mtu;
 mod nested;
 mod netstate;
@@ -28,6 +29,7 @@ mod outage;
 mod pair;
 mod ports;
 mod reload;
+mod soak;
 mod tunnel;
 mod uapi;
 mod unreachable;
@@ -40,6 +42,18 @@ const CASES: &[Case] = &[
     case!(tunnel::an_idle_peer_without_keepalive_stays_ready).waiting(100),
     case!(endpoint::the_next_endpoint_of_a_list_is_taken).waiting(120),
     case!(endpoint::a_name_is_followed_to_its_new_address).waiting(100),
+    case!(liveness::a_hub_that_was_away_is_back_with_the_next_call).waiting(100),
+    case!(liveness::an_idle_node_notices_in_two_periods_that_the_hub_was_restarted).waiting(100),
+    case!(liveness::a_flow_goes_on_soon_after_the_hub_was_restarted).waiting(100),
+    case!(liveness::a_nat_that_forgets_or_changes_its_mapping_is_followed).waiting(100),
+    case!(liveness::a_flow_that_is_held_where_the_hub_was_gets_another_port).waiting(150),
+    case!(liveness::an_uplink_that_goes_and_comes_back_interrupts_for_a_period).waiting(100),
+    case!(liveness::a_default_route_that_moves_to_another_uplink_is_followed).waiting(100),
+    case!(liveness::a_node_that_was_stopped_is_back_with_its_next_packet).waiting(100),
+    case!(liveness::a_clock_that_is_set_back_and_forth_stops_nothing).waiting(150),
+    case!(liveness::a_hub_tells_of_a_peer_whose_clock_is_behind).waiting(100),
+    case!(liveness::a_path_that_loses_repeats_and_reorders_is_no_dead_one).waiting(150),
+    case!(liveness::two_ends_that_call_each_other_at_once_agree).waiting(100),
     case!(world::hosts_reach_each_other_and_only_by_their_routes),
     case!(world::wireguard_devices_of_the_distribution_reach_each_other),
     case!(world::dns_servers_answer),
@@ -157,6 +171,11 @@ const CASES: &[Case] = &[
     case!(demo::lines_arrive_and_nothing_is_left),
     case!(demo::an_interrupt_at_any_moment_leaves_nothing),
     case!(demo::an_interrupt_leaves_nothing),
+    case!(soak::a_hub_that_was_away_for_100_s_is_back_with_the_next_call).soak(300),
+    case!(soak::a_hub_that_was_away_for_10_minutes_is_back_with_the_next_call).soak(900),
+    case!(soak::a_node_that_was_stopped_for_5_minutes_is_back_with_its_next_packet).soak(600),
+    case!(soak::an_idle_peer_costs_the_hub_what_is_documented).soak(900),
+    case!(soak::a_session_under_full_load_is_renewed_without_a_gap).soak(600),
 ];
 
 fn main() -> ExitCode {

@@ -5,9 +5,10 @@ use crate::harness::world::World;
 use crate::harness::{Seedwire, Start};
 use crate::scenarios::tunnel::carries_data;
 
-const NONE: Start = Start {
+const NONE: Start<'static> = Start {
     arguments: &["--offload", "none"],
     refusals: &[],
+    environment: &[],
 };
 
 const NOTHING: [(&str, f64); 4] = [
@@ -49,6 +50,7 @@ pub fn a_kernel_that_refuses_them_is_one_without() {
     let refusing = |refusals: &'static [Refusal]| Start {
         arguments: &[],
         refusals,
+        environment: &[],
     };
     let all = refusing(&[NO_TUN_OFFLOAD, NO_UDP_SEGMENT, NO_UDP_GRO]);
     between(&refusing(&[NO_UDP_SEGMENT]), &all, &NOTHING);

@@ -5,16 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seedwire_core::tunnel::{PeerState, PeerStatus};
 use seedwire_core::types::{Endpoint, Host, PublicKey};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::DeviceHandle;
+use super::{DeviceHandle, Dialled};
 use crate::resolve::Resolve;
 
 /// The pause before a name that could not be resolved is tried again, first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// After so many unanswered rounds, of 10 s each, another source port is taken.
+const ROUNDS_PER_PORT: u32 = 3;
 
 /// The task that gives a device's peers their addresses: at first, and again whenever one is down.
 /// Between these nothing is resolved. While resolution fails the last address stays.
@@ -22,6 +26,9 @@ pub struct Dialer {
     device: DeviceHandle,
     resolve: Arc<dyn Resolve>,
     peers: HashMap<PublicKey, Target>,
+    /// The unanswered rounds of all peers, and how many of them since one was up.
+    rounds: u64,
+    silent: u32,
 }
 
 /// Where one peer is dialled.
@@ -43,6 +50,8 @@ impl Dialer {
             device,
             resolve,
             peers: HashMap::new(),
+            rounds: 0,
+            silent: 0,
         };
         tokio::spawn(dialer.run())
     }
@@ -62,9 +71,28 @@ impl Dialer {
         }
     }
 
+    /// Takes another source port once no peer has answered for a while: a NAT or a balancer on the
+    /// way may hold on to where a hub was, for as long as packets of this port come.
+    fn change_port(&mut self, dialled: &[Dialled]) {
+        let all = dialled.iter().map(|(.., rounds)| rounds).sum();
+        if std::mem::replace(&mut self.rounds, all) == all {
+            return;
+        }
+        let is_up = |peer: &PeerStatus| peer.state == PeerState::Up;
+        self.silent = match self.device.peers().iter().any(is_up) {
+            true => 0,
+            false => self.silent + 1,
+        };
+        if self.silent == ROUNDS_PER_PORT {
+            self.silent = 0;
+            self.device.change_port();
+        }
+    }
+
     /// Finds the peers that need another address and dials them.
     async fn look(&mut self) {
         let dialled = self.device.dialled();
+        self.change_port(&dialled);
         self.peers
             .retain(|key, _| dialled.iter().any(|(dialled, ..)| dialled == key));
         for (key, endpoints, rounds) in dialled {

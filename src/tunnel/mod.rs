@@ -7,6 +7,7 @@
 //! peers when their time has come, one serves wg(8).
 
 mod batch;
+mod clock;
 mod egress;
 mod endpoints;
 mod error;
@@ -31,7 +32,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -39,6 +39,7 @@ use seedwire_core::config;
 use seedwire_core::tunnel::{Offloads, Paths, PeerStatus, Refusal};
 use seedwire_core::types::{Endpoint, InterfaceName, PublicKey};
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 pub use endpoints::Dialer;
 pub use error::{Failure, TunnelError};
@@ -48,6 +49,7 @@ pub use uapi::remove_left_socket;
 
 use crate::netlink::Wireguard;
 
+use clock::Clock;
 use egress::Egress;
 use shared::{Refused, Schedule, Shared, Table, lock};
 use state::State;
@@ -87,6 +89,7 @@ trait Backend: Paths {
     fn is_stopped(&self) -> bool;
     fn dialled(&self) -> Vec<Dialled>;
     fn dial(&self, key: &PublicKey, address: SocketAddr);
+    fn change_port(&self);
     /// Ends the threads.
     fn begin_stop(&self);
     /// Lets go of what handles could still hold; the threads have ended.
@@ -148,6 +151,11 @@ pub enum Uapi {
     IfPossible,
     /// It must be; and the device ends when the socket is deleted.
     Required,
+}
+
+/// Says why the port changed.
+fn tell_port(port: u16) {
+    info!(port, "no peer answers; sending from another UDP port");
 }
 
 /// What a thread of a userspace device does.
@@ -220,7 +228,7 @@ impl Device {
             tun_offloads: (tun.gives_tcp(), tun.takes_udp()),
             refused_runs: AtomicU64::new(0),
             refused: Refused::default(),
-            epoch: Instant::now(),
+            clock: Clock::start(),
         });
         let mut device = Self {
             handle: DeviceHandle {
@@ -389,6 +397,11 @@ impl DeviceHandle {
     fn dial(&self, key: &PublicKey, address: SocketAddr) {
         self.backend.dial(key, address);
     }
+
+    /// Sends from another UDP port from now on, where none is configured.
+    fn change_port(&self) {
+        self.backend.change_port();
+    }
 }
 
 impl Backend for Shared {
@@ -455,6 +468,15 @@ impl Backend for Shared {
             entry.set_endpoint(self, address);
             let mut live = lock(&entry.peer.live);
             entry.peer.service(self, &mut live, self.now());
+        }
+    }
+
+    fn change_port(&self) {
+        let state = lock(&self.state);
+        match state.change_port(self) {
+            Ok(None) => {}
+            Ok(Some(port)) => tell_port(port),
+            Err(error) => warn!(%error, "the UDP port was not changed"),
         }
     }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use seedwire_core::tunnel::{
-    Action, Engine, HANDSHAKE_ROOM, OVERHEAD, Opened, PeerState, PeerTimers, Policy, Roaming,
-    offload::Segments, packet,
+    Action, Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened, PeerState, PeerTimers, Policy,
+    Roaming, offload::Segments, packet,
 };
 use seedwire_core::types::PublicKey;
 use tracing::{debug, info, warn};
@@ -25,6 +25,9 @@ use super::udp::{Place, is_of_this_host};
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
 const MOST_STAGED: usize = 128;
 const MOST_STAGED_BYTES: usize = 4 << 20;
+
+/// So many handshakes in a row that are too old are told.
+const MOST_OUTDATED: u32 = 3;
 
 /// A peer. The packet threads hold its lock for one run of packets at a time.
 pub(super) struct Peer {
@@ -53,6 +56,8 @@ pub(super) struct Live {
     roaming: Option<Box<Roaming>>,
     /// How often the key was seen in use from two endpoints in turn.
     pub(super) in_turn: u64,
+    /// How many handshakes of the peer were older than its last one, since that.
+    outdated: u32,
     staged: VecDeque<Vec<u8>>,
 }
 
@@ -101,6 +106,7 @@ impl Peer {
                 took: None,
                 roaming: None,
                 in_turn: 0,
+                outdated: 0,
                 staged: VecDeque::new(),
             }),
         }
@@ -139,7 +145,7 @@ impl Peer {
             let mut random = || getrandom::u32().unwrap_or_default();
             while let Some(action) = live.timers.poll(now, &mut random) {
                 match action {
-                    Action::Initiate { again } => self.initiate(shared, live, now, again),
+                    Action::Initiate { silent } => self.initiate(shared, live, now, silent),
                     Action::Keepalive => self.seal_and_send(shared, live, now, &[]),
                     Action::GiveUp => live.drop_staged(shared),
                 }
@@ -182,9 +188,9 @@ impl Peer {
         }
     }
 
-    fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration, again: bool) {
+    fn initiate(&self, shared: &Shared, live: &mut Live, now: Duration, silent: bool) {
         let mut message = [0; HANDSHAKE_ROOM];
-        if again {
+        if silent {
             // The way may have changed; the kernel chooses the source anew.
             live.forget_source();
         }
@@ -386,6 +392,9 @@ impl Peer {
             Err(error) => {
                 shared.refused.count(error.into());
                 debug!(peer = live.name, %error, "datagram dropped");
+                if error == EngineError::Replayed && datagram.starts_with(&[1]) {
+                    live.note_outdated();
+                }
                 return 0;
             }
         };
@@ -398,6 +407,7 @@ impl Peer {
             Opened::Packet { length, completes } => {
                 live.timers.on_received(now, length > 0);
                 if completes {
+                    live.outdated = 0;
                     live.last_handshake = Some(SystemTime::now());
                     live.took = None;
                     live.timers.on_handshake(now, false);
@@ -413,6 +423,7 @@ impl Peer {
             }
             Opened::Response { length } => {
                 let began = live.timers.last_initiation();
+                live.outdated = 0;
                 live.took = began.map(|began| now.saturating_sub(began));
                 live.last_handshake = Some(SystemTime::now());
                 live.timers.on_handshake(now, true);
@@ -464,6 +475,26 @@ impl Live {
 
     pub(super) fn drop_staged(&mut self, shared: &Shared) {
         while self.unstage(shared).is_some() {}
+    }
+
+    /// A handshake came that is older than the last one.
+    fn note_outdated(&mut self) {
+        self.outdated = self.outdated.saturating_add(1);
+        if let Some(trouble) = self
+            .outdated_trouble()
+            .filter(|_| self.outdated == MOST_OUTDATED)
+        {
+            warn!(peer = self.name.as_str(), "{trouble}");
+        }
+    }
+
+    /// What that means; the network may repeat a few.
+    pub(super) fn outdated_trouble(&self) -> Option<String> {
+        (self.outdated >= MOST_OUTDATED).then(|| {
+            "handshakes are older than the last one: the peer's clock was set back, \
+             or somebody repeats them"
+                .to_owned()
+        })
     }
 
     fn forget_source(&mut self) {

@@ -117,7 +117,7 @@ fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
         received: peer.received.load(Ordering::Relaxed),
         transmitted: peer.transmitted.load(Ordering::Relaxed),
         allowed_ips: entry.allowed_ips.iter().collect(),
-        trouble: trouble(state, dialled, endpoint, in_turn),
+        trouble: trouble(state, dialled, endpoint, in_turn).or_else(|| live.outdated_trouble()),
         in_turn: live.in_turn,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::EventFd;
@@ -13,6 +13,7 @@ use seedwire_core::tunnel::{AllowedIps, PathState, Paths, PeerState, Refusal};
 use seedwire_core::types::{InterfaceName, PublicKey};
 use tokio::sync::watch;
 
+use super::clock::Clock;
 use super::error::Failure;
 use super::noise::Identity;
 use super::offload::Offload;
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     /// Runs of datagrams that were refused and sent one by one.
     pub(super) refused_runs: AtomicU64,
     pub(super) refused: Refused,
-    pub(super) epoch: Instant,
+    pub(super) clock: Clock,
 }
 
 /// Who is who, for the packet threads: replaced whole, never changed.
@@ -72,7 +73,7 @@ impl Table {
 impl Shared {
     /// The time that peers are told: since the device was made.
     pub(super) fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.clock.now()
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -119,15 +119,19 @@ impl State {
             let marked = udp.set_mark(fwmark);
             marked.map_err(|source| TunnelError::Mark { fwmark, source })?;
         } else {
-            // The old sockets stay where the new ones can't be had.
-            let udp = Udp::bind(port, fwmark, shared.offload);
-            let udp = udp.map_err(|source| TunnelError::Bind { port, source })?;
-            shared.udp.store(Some(Arc::new(udp)));
-            let _ = shared.rebound.write(1);
+            rebind(shared, port, fwmark)?;
         }
         self.listen_port = port;
         self.fwmark = fwmark;
         Ok(())
+    }
+
+    /// Takes another port where any will do, and returns it.
+    pub(super) fn change_port(&self, shared: &Shared) -> Result<Option<u16>, TunnelError> {
+        if self.listen_port != 0 || shared.udp.load().is_none() {
+            return Ok(None);
+        }
+        rebind(shared, 0, self.fwmark).map(Some)
     }
 
     pub(super) fn listen_port(&self) -> u16 {
@@ -237,6 +241,16 @@ impl State {
             }
         }
     }
+}
+
+/// Binds new sockets; the old ones stay where they can't be had.
+fn rebind(shared: &Shared, port: u16, fwmark: u32) -> Result<u16, TunnelError> {
+    let udp = Udp::bind(port, fwmark, shared.offload);
+    let udp = udp.map_err(|source| TunnelError::Bind { port, source })?;
+    let bound = udp.port();
+    shared.udp.store(Some(Arc::new(udp)));
+    let _ = shared.rebound.write(1);
+    Ok(bound)
 }
 
 impl Entry {

@@ -42,7 +42,7 @@ pub struct PeerStatus {
     pub transmitted: u64,
     /// The inner addresses it may use.
     pub allowed_ips: Vec<Prefix>,
-    /// Why the peer is down or has no endpoint, in words; `None` when nothing is wrong.
+    /// Why the peer is down, has no endpoint or is refused, in words; `None` when nothing is wrong.
     pub trouble: Option<String>,
     /// How often its key was seen in use from two endpoints in turn within 30 s.
     pub in_turn: u64,

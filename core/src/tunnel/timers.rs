@@ -49,8 +49,8 @@ pub struct Policy {
 pub enum Action {
     /// Send a handshake initiation.
     Initiate {
-        /// Whether the one before it was not answered.
-        again: bool,
+        /// Whether the peer is silent, and the way to it may be another.
+        silent: bool,
     },
     /// Send an empty packet.
     Keepalive,
@@ -315,13 +315,14 @@ impl PeerTimers {
             attempt.next = now + pause(now.saturating_sub(attempt.first), random);
         }
         self.attempt = Some(attempt);
-        initiate.then_some(Action::Initiate { again: true })
+        initiate.then_some(Action::Initiate { silent: true })
     }
 
     fn begin_attempt(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Action {
         let due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         let probing = due(self.probe_due()) && self.session.is_some();
-        if due(self.unanswered_due()) {
+        let unanswered = due(self.unanswered_due());
+        if unanswered {
             self.patience = (2 * self.patience).min(SILENCE);
         }
         let period = self.policy.keepalive;
@@ -340,7 +341,9 @@ impl PeerTimers {
             first: now,
             next: now + pause(Duration::ZERO, random),
         });
-        Action::Initiate { again: false }
+        Action::Initiate {
+            silent: probing || unanswered,
+        }
     }
 
     /// When the silence of a peer that should speak is looked into.

@@ -20,10 +20,11 @@ use seedwire_core::types::{Endpoint, InterfaceName, Prefix, PublicKey};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::clock::Clock;
 use super::error::{Failure, TunnelError};
 use super::settings::{self, Settings};
 use super::shared::lock;
-use super::{Backend, Dialled};
+use super::{Backend, Dialled, tell_port};
 use crate::netlink::{
     DeviceChange, Error, LinkChange, NewLink, PeerChange, PeerRecord, Rtnl, Wireguard,
 };
@@ -47,7 +48,7 @@ pub(super) struct Kernel {
     stopping: AtomicBool,
     changes: watch::Sender<u64>,
     failure: Mutex<Option<Failure>>,
-    epoch: Instant,
+    clock: Clock,
 }
 
 struct State {
@@ -130,12 +131,12 @@ impl Kernel {
             stopping: AtomicBool::new(false),
             changes: watch::Sender::new(0),
             failure: Mutex::new(None),
-            epoch: Instant::now(),
+            clock: Clock::start(),
         })
     }
 
     fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.clock.now()
     }
 
     fn tick(&self) {
@@ -456,6 +457,29 @@ impl Backend for Kernel {
         entry.watch.on_dialled(now);
         if let Err(error) = state.call(self.link, key, Some(address)) {
             debug!(%error, "the peer was not dialled");
+        }
+    }
+
+    fn change_port(&self) {
+        let mut state = lock(&self.state);
+        if state
+            .settings
+            .as_ref()
+            .is_none_or(|s| s.listen_port.is_some())
+        {
+            return;
+        }
+        let change = DeviceChange {
+            listen_port: Some(0),
+            ..DeviceChange::default()
+        };
+        let changed = state.wireguard.change_device(self.link, change);
+        match changed.and_then(|()| state.wireguard.device(self.link)) {
+            Ok(device) => {
+                state.listen_port = device.listen_port;
+                tell_port(device.listen_port);
+            }
+            Err(error) => warn!(%error, "the UDP port was not changed"),
         }
     }
 
