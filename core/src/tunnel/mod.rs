@@ -3,9 +3,9 @@
 mod allowed_ips;
 mod answers;
 mod engine;
-pub mod noise;
 #[cfg(test)]
 mod liveness_tests;
+pub mod noise;
 pub mod offload;
 pub mod packet;
 mod path;
