@@ -3,6 +3,8 @@
 
 CARGO = cargo
 ARGS =
+TARGET =
+TIME = 600
 IMAGE = localhost/seedwire
 
 help:
@@ -57,6 +59,12 @@ wireguard-go-suite: static
 	@scripts/peers.sh wireguard-go
 	@netns-tests/wireguard-go-suite.sh
 
+#: make fuzz      fuzz TARGET for TIME seconds and grow its corpus (needs cargo-fuzz and a C++
+#:                compiler; TARGET=dns_answer TIME=600; without TARGET the targets are listed)
+fuzz: rust
+	@scripts/need.sh fuzz
+	@if [ -z "$(TARGET)" ]; then $(CARGO) fuzz list; else scripts/fuzz.sh $(TARGET) $(TIME); fi
+
 #: make static    the static binary for releases and images
 static: rust
 	@scripts/static.sh
@@ -90,4 +98,8 @@ rust:
 programs:
 	@scripts/need.sh programs
 
+<<<<<<< HEAD
 .PHONY: help demo test soak interop e2e kernel bench-dns static image lint audit manifests rust programs
+=======
+.PHONY: help demo test interop e2e kernel bench-dns fuzz static image lint audit manifests rust programs
+>>>>>>> f6c5c72 (Fuzz what reads bytes from outside, and replay the corpus in the ordinary tests)

@@ -3,6 +3,7 @@
 mod bad_configurations;
 mod commands;
 mod control;
+mod corpus;
 mod demo;
 mod deploy;
 mod dns;
