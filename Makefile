@@ -98,8 +98,4 @@ rust:
 programs:
 	@scripts/need.sh programs
 
-<<<<<<< HEAD
-.PHONY: help demo test soak interop e2e kernel bench-dns static image lint audit manifests rust programs
-=======
-.PHONY: help demo test interop e2e kernel bench-dns fuzz static image lint audit manifests rust programs
->>>>>>> f6c5c72 (Fuzz what reads bytes from outside, and replay the corpus in the ordinary tests)
+.PHONY: help demo test soak interop e2e kernel bench-dns fuzz static image lint audit manifests rust programs

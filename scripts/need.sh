@@ -5,7 +5,6 @@
 #   scripts/need.sh go WHAT       a Go that can build WHAT
 #   scripts/need.sh target NAME   Rust's standard library for a target; added when rustup is there
 #   scripts/need.sh fuzz          cargo-fuzz and a C++ compiler
-#   scripts/need.sh fuzz          cargo-fuzz and a C++ compiler
 #   scripts/need.sh programs      what the tests run; installed from Debian when they are missing
 #   scripts/need.sh bench-dns     what the DNS bench runs; likewise
 #   scripts/need.sh bench-tunnel  what the tunnel's bench runs; likewise
@@ -61,11 +60,6 @@ need_fuzz() {
     command -v c++ >/dev/null || fail "a C++ compiler is needed, with which libFuzzer is built"
 }
 
-need_fuzz() {
-    cargo fuzz --version >/dev/null 2>&1 || fail "cargo-fuzz is needed; cargo install cargo-fuzz installs it"
-    command -v c++ >/dev/null || fail "a C++ compiler is needed, with which libFuzzer is built"
-}
-
 missing_packages() { # LIST
     for pair in $1; do
         command -v "${pair%:*}" >/dev/null || printf '%s ' "${pair#*:}"
@@ -114,7 +108,6 @@ case ${1:-} in
 rust) need_rust ;;
 go) need_go "$2" ;;
 target) need_target "$2" ;;
-fuzz) need_fuzz ;;
 fuzz) need_fuzz ;;
 programs) need_packages programs "$programs" ;;
 bench-dns) need_packages bench-dns "$bench_dns" ;;
