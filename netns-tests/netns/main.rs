@@ -33,6 +33,7 @@ mod soak;
 mod tunnel;
 mod uapi;
 mod unreachable;
+mod upstreams;
 mod world;
 
 use harness::Case;
@@ -106,6 +107,11 @@ const CASES: &[Case] = &[
     case!(dns::the_systems_servers_are_upstreams_less_our_own),
     case!(dns::names_alone_need_no_privileges),
     case!(outage::a_silent_seed_leaves_what_is_known_and_makes_no_storm),
+    case!(upstreams::a_zone_is_asked_over_tls_on_one_connection),
+    case!(upstreams::a_server_with_another_name_or_authority_is_not_believed),
+    case!(upstreams::a_tcp_upstream_is_asked_on_one_connection_that_is_renewed),
+    case!(upstreams::an_upstream_that_takes_connections_and_says_nothing_is_left),
+    case!(upstreams::a_link_local_upstream_is_asked_on_its_interface),
     case!(outage::a_refusal_takes_nothing_from_what_is_known),
     case!(outage::an_nxdomain_stands_unless_it_is_not_to_be_believed),
     case!(outage::popular_negative_answers_are_renewed_and_end),

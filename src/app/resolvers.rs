@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use seedwire_core::config::{Config, Upstream};
+use seedwire_core::config::{Config, DnsProtocol, Upstream};
 
-use crate::dns::Servers;
+use crate::dns::{Servers, server_address};
 
-/// Who is asked for the names of endpoints: `tunnel.resolvers`, else the general DNS upstreams,
-/// else the system's servers. Never a zone's upstream, which lies behind the tunnel.
+/// Who is asked for the names of endpoints: `tunnel.resolvers`, else the general DNS upstreams that
+/// are asked over UDP, else the system's servers. Never a zone's upstream, which lies behind the tunnel.
 pub(super) fn endpoint_servers(config: &Config) -> Servers {
     let configured = config.tunnel.iter().flat_map(|tunnel| &tunnel.resolvers);
     let resolvers: Vec<SocketAddr> = configured.copied().collect();
@@ -18,8 +18,11 @@ pub(super) fn endpoint_servers(config: &Config) -> Servers {
     let listed: Vec<SocketAddr> = upstreams
         .flatten()
         .filter_map(|upstream| match upstream {
-            Upstream::Address(address) => Some(*address),
-            Upstream::System => None,
+            // An address whose interface is not there now leads nowhere.
+            Upstream::Server(server) if server.protocol == DnsProtocol::Udp => {
+                server_address(server).ok()
+            }
+            Upstream::Server(_) | Upstream::System => None,
         })
         .collect();
     if !listed.is_empty() {

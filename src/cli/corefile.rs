@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use seedwire_core::config::{Dns, Zone};
+use seedwire_core::config::{Dns, DnsProtocol, Zone};
 
 use crate::config;
 
@@ -59,29 +59,41 @@ fn blocks(text: &mut String, dns: &Dns, listen: &[SocketAddr], bind: IpAddr) -> 
         "# In the user cluster: the Corefile of node-local-dns."
     )?;
     for zone in &dns.zones {
-        block(text, zone, 53, Some(bind), &join(listen))?;
+        block(
+            text,
+            zone,
+            53,
+            Some(format!("bind {bind}")),
+            &join(listen.iter()),
+        )?;
     }
     for zone in &dns.zones {
         writeln!(
             text,
             "\n# In the seed: the Corefile of the control plane's DNS at {}.",
-            join(&zone.upstreams)
+            join(zone.upstreams.iter())
         )?;
-        let port = zone.upstreams.first().map_or(53, SocketAddr::port);
-        block(text, zone, port, None, "/etc/resolv.conf")?;
+        let upstream = zone.upstreams.first();
+        let port = upstream.map_or(53, |server| server.address.port());
+        let is_tls = upstream.is_some_and(|s| matches!(s.protocol, DnsProtocol::Tls(_)));
+        if is_tls {
+            write!(text, "tls://")?;
+        }
+        let tls = is_tls.then_some("tls /etc/coredns/tls.crt /etc/coredns/tls.key");
+        block(text, zone, port, tls.map(str::to_owned), "/etc/resolv.conf")?;
     }
     Ok(())
 }
 
-fn block(text: &mut String, zone: &Zone, port: u16, bind: Option<IpAddr>, to: &str) -> fmt::Result {
+fn block(text: &mut String, zone: &Zone, port: u16, line: Option<String>, to: &str) -> fmt::Result {
     writeln!(text, "{}:{port} {{\n    errors\n    cache 30", zone.zone)?;
-    if let Some(bind) = bind {
-        writeln!(text, "    bind {bind}")?;
+    if let Some(line) = line {
+        writeln!(text, "    {line}")?;
     }
     writeln!(text, "    forward . {to}\n}}")
 }
 
-fn join(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+fn join(addresses: impl Iterator<Item = impl ToString>) -> String {
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
     addresses.join(" ")
 }

@@ -341,13 +341,13 @@ impl Dns {
         )?;
         let of_zones = self.zones.iter().map(|z| (z.zone.as_str(), &z.upstreams));
         let general = self.upstreams.iter().map(|upstreams| (ROOT, upstreams));
-        let upstreams: Vec<(&str, String, &Upstream)> = of_zones
+        let upstreams: Vec<(&str, &Upstream)> = of_zones
             .chain(general)
-            .flat_map(|(zone, list)| list.iter().map(move |u| (zone, u.address.to_string(), u)))
+            .flat_map(|(zone, list)| list.iter().map(move |u| (zone, u)))
             .collect();
         let rows = || {
-            upstreams.iter().map(|(zone, address, upstream)| {
-                let labels = vec![("zone", *zone), ("upstream", address.as_str())];
+            upstreams.iter().map(|(zone, upstream)| {
+                let labels = vec![("zone", *zone), ("upstream", upstream.address.as_str())];
                 (labels, *upstream)
             })
         };

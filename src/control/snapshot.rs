@@ -239,8 +239,8 @@ pub struct Zone {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upstream {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address, as in the configuration.
+    pub address: String,
     /// Whether it answers, as far as is known.
     pub up: bool,
     /// Its last failure in words.
@@ -305,7 +305,7 @@ impl From<&ZoneStatus> for Zone {
 impl From<&UpstreamStatus> for Upstream {
     fn from(status: &UpstreamStatus) -> Self {
         Self {
-            address: status.address,
+            address: status.address.clone(),
             up: status.up,
             last_error: status.last_error.clone(),
             queries: status.queries,

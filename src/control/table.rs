@@ -189,7 +189,7 @@ fn upstream_row(zone: &str, state: &str, upstream: &Upstream) -> [String; 8] {
     [
         zone.to_owned(),
         state.to_owned(),
-        upstream.address.to_string(),
+        upstream.address.clone(),
         health.to_owned(),
         upstream.queries.to_string(),
         upstream.failures.to_string(),

@@ -15,12 +15,12 @@ use seedwire_core::types::DnsName;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::timeout;
 
-use super::DnsError;
 use super::bind::{Bound, bind};
 use super::client::LookupError;
 use super::io::Io;
 use super::poll::Poll;
 use super::worker::{Command, Worker};
+use super::{DnsError, tls};
 use crate::resolve::{Lookup, Resolve, ResolveError};
 
 /// How long the thread may take to say how it is; it needs microseconds.
@@ -58,6 +58,7 @@ impl Forwarder {
     /// When an address can't be listened on, or there are no descriptors or threads left; then
     /// nothing is left open.
     pub fn start(dns: &Dns, paths: Arc<dyn Paths>) -> Result<Self, DnsError> {
+        tls::check(dns).map_err(DnsError::tls)?;
         let bound = dns
             .listen
             .iter()
@@ -112,6 +113,7 @@ impl Forwarder {
     /// # Errors
     /// When a new address can't be listened on; then nothing has changed.
     pub async fn reload(&self, dns: &Dns) -> Result<(), DnsError> {
+        tls::check(dns).map_err(DnsError::tls)?;
         let mut listen = self.listen.lock().await;
         let new = dns
             .listen

@@ -6,17 +6,18 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use seedwire_core::config::Server;
 use seedwire_core::dns::{Change, Effects, UpstreamId};
 use seedwire_core::tunnel::{PathState, Paths};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::bind::Bound;
-use super::connect::Connections;
 use super::lanes::{Lanes, Place};
 use super::poll::{Poll, Token};
 use super::random::Random;
 use super::serve::{ClientId, Clients};
+use super::streams::{Outcome, Streams};
 use super::sys::{Local, Sender};
 
 /// Who asked.
@@ -42,20 +43,19 @@ pub(super) struct Listener {
     pub(super) is_paused: bool,
 }
 
-/// A question over UDP or TCP could not be sent.
-pub(super) enum Unsent {
-    Lane(Place, Arc<str>),
-    Connection(UpstreamId, u16, Arc<str>),
-}
+/// What a socket could not send over UDP, and why.
+pub(super) type Unsent = (Place, Arc<str>);
 
 pub(super) struct Io {
     pub(super) poll: Poll,
     pub(super) listeners: Vec<Option<Listener>>,
     pub(super) lanes: Lanes,
-    pub(super) connections: Connections,
+    pub(super) streams: Streams,
     pub(super) clients: Clients,
     pub(super) own: HashMap<u64, oneshot::Sender<Vec<u8>>>,
     pub(super) unsent: Vec<Unsent>,
+    /// What became of questions over connections.
+    pub(super) outcomes: Vec<Outcome>,
     pub(super) now: Instant,
     dirty: Vec<u32>,
     random: Random,
@@ -68,10 +68,11 @@ impl Io {
             poll,
             listeners: Vec::new(),
             lanes: Lanes::default(),
-            connections: Connections::default(),
+            streams: Streams::default(),
             clients: Clients::default(),
             own: HashMap::new(),
             unsent: Vec::new(),
+            outcomes: Vec::new(),
             now: Instant::now(),
             dirty: Vec::new(),
             random: Random::new(),
@@ -107,7 +108,7 @@ impl Io {
         listeners.map(|listener| listener.local).collect()
     }
 
-    /// Sends what is queued over UDP.
+    /// Sends what is queued.
     pub(super) fn flush(&mut self) {
         for index in self.dirty.drain(..) {
             if let Some(Some(listener)) = self.listeners.get_mut(index as usize) {
@@ -115,9 +116,9 @@ impl Io {
                 let _ = listener.sender.flush(listener.udp.as_fd());
             }
         }
-        let failed = self.lanes.flush().into_iter();
-        self.unsent
-            .extend(failed.map(|(place, why)| Unsent::Lane(place, why)));
+        self.unsent.extend(self.lanes.flush());
+        self.outcomes
+            .extend(self.streams.flush(self.now, &self.poll));
     }
 }
 
@@ -148,25 +149,24 @@ impl Effects for Io {
         }
     }
 
-    fn send(&mut self, upstream: UpstreamId, address: SocketAddr, lane: u8, message: &[u8]) {
+    fn send(&mut self, upstream: UpstreamId, server: &Server, lane: u8, message: &[u8]) {
         let place = (upstream, lane);
         if let Err(error) = self
             .lanes
-            .push(place, address, message, self.now, &self.poll)
+            .push(place, server, message, self.now, &self.poll)
         {
-            self.unsent
-                .push(Unsent::Lane(place, error.to_string().into()));
+            self.unsent.push((place, error.to_string().into()));
         }
     }
 
-    fn send_tcp(&mut self, upstream: UpstreamId, address: SocketAddr, message: &[u8]) {
-        let started = self
-            .connections
-            .start(upstream, address, message, self.now, &self.poll);
-        if let Err(error) = started {
+    fn send_stream(&mut self, upstream: UpstreamId, server: &Arc<Server>, message: &[u8]) {
+        let queued = self
+            .streams
+            .ask(upstream, server, message, self.now, &self.poll);
+        if let Err(error) = queued {
             let id = u16::from_be_bytes([message[0], message[1]]);
-            let why = format!("over TCP: {error}").into();
-            self.unsent.push(Unsent::Connection(upstream, id, why));
+            let why = error.to_string().into();
+            self.outcomes.push(Outcome::Failed(upstream, id, why));
         }
     }
 
@@ -184,9 +184,10 @@ impl Effects for Io {
 
     fn changed(&mut self, change: Change) {
         match change {
-            Change::UpstreamUp(upstream) => info!(%upstream, "DNS upstream answers again"),
-            Change::UpstreamDown(upstream, failure) => {
-                self.lanes.close_to(upstream);
+            Change::UpstreamUp(_, upstream) => info!(%upstream, "DNS upstream answers again"),
+            Change::UpstreamDown(id, upstream, failure) => {
+                self.lanes.leave(id);
+                self.streams.leave(id);
                 warn!(%upstream, reason = %failure, "DNS upstream does not answer");
             }
             Change::ZoneReady(zone) => info!(%zone, "DNS zone answers"),

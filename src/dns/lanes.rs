@@ -3,20 +3,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use seedwire_core::config::Server;
 use seedwire_core::dns::UpstreamId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::poll::{Poll, Token};
+use super::random::Random;
+use super::scope;
 use super::sys::Sender;
 
-/// After how long a socket gives way to one with another port and, if need be, another source
-/// address.
-const LIFE: Duration = Duration::from_secs(60);
 /// How long answers to a socket that gave way are still taken.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -26,7 +26,6 @@ pub(super) type Place = (UpstreamId, u8);
 struct Lane {
     socket: UdpSocket,
     place: Place,
-    address: SocketAddr,
     /// When it gives way, or when it was replaced already, is closed.
     until: Instant,
     sender: Sender,
@@ -39,6 +38,7 @@ pub(super) struct Lanes {
     current: HashMap<Place, u32>,
     leaving: Vec<u32>,
     dirty: Vec<u32>,
+    random: Random,
 }
 
 impl Lanes {
@@ -46,14 +46,14 @@ impl Lanes {
     pub(super) fn push(
         &mut self,
         place: Place,
-        address: SocketAddr,
+        server: &Server,
         message: &[u8],
         now: Instant,
         poll: &Poll,
     ) -> io::Result<()> {
         let index = match self.usable(place, now) {
             Some(index) => index,
-            None => self.open(place, address, now, poll)?,
+            None => self.open(place, server, now, poll)?,
         };
         if let Some(lane) = &mut self.slots[index as usize] {
             if lane.sender.is_empty() {
@@ -78,10 +78,11 @@ impl Lanes {
     fn open(
         &mut self,
         place: Place,
-        address: SocketAddr,
+        server: &Server,
         now: Instant,
         poll: &Poll,
     ) -> io::Result<u32> {
+        let address = scope::address(server)?;
         let socket = Socket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -100,8 +101,7 @@ impl Lanes {
         let lane = Lane {
             socket: socket.into(),
             place,
-            address,
-            until: now + LIFE,
+            until: now + self.random.most_of(server.max_age),
             sender: Sender::default(),
         };
         if index == self.slots.len() {
@@ -148,10 +148,10 @@ impl Lanes {
         self.close_where(|lane| gone.contains(&lane.place.0));
     }
 
-    /// Closes the sockets to `address`, so that the next question opens one with what the routing
+    /// Closes the sockets to an upstream, so that the next question opens one with what the routing
     /// table says then.
-    pub(super) fn close_to(&mut self, address: SocketAddr) {
-        self.close_where(|lane| lane.address == address && lane.sender.is_empty());
+    pub(super) fn leave(&mut self, upstream: UpstreamId) {
+        self.close_where(|lane| lane.place.0 == upstream && lane.sender.is_empty());
     }
 
     fn close_where(&mut self, is_closed: impl Fn(&Lane) -> bool) {

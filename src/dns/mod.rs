@@ -6,23 +6,28 @@
 
 mod bind;
 mod client;
-mod connect;
+mod connection;
 mod handle;
 mod io;
 mod lanes;
 mod pace;
 mod poll;
 mod random;
+mod scope;
 mod serve;
+mod streams;
 mod sys;
 mod system;
+mod tls;
 mod worker;
 
 use std::net::SocketAddr;
 
 pub use client::{ConfiguredResolver, Servers};
 pub use handle::{Forwarder, ZoneResolver};
+pub(crate) use scope::address as server_address;
 pub use system::system_servers;
+pub use tls::TlsError;
 
 /// The forwarder can't be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +48,24 @@ pub enum DnsError {
     /// The servers of `system` can't be read.
     #[error("failed to read the system's name servers")]
     System(#[source] std::io::Error),
+    /// TLS can't be spoken to an upstream.
+    #[error("failed to prepare TLS for the upstream {upstream}")]
+    Tls {
+        /// The upstream, as in the configuration.
+        upstream: String,
+        /// Why.
+        source: TlsError,
+    },
     /// The thread is gone.
     #[error("failed to reach the DNS thread: it has ended")]
     Ended,
 }
 
 impl DnsError {
+    fn tls((upstream, source): (String, TlsError)) -> Self {
+        Self::Tls { upstream, source }
+    }
+
     fn listen(protocol: &'static str, address: SocketAddr, source: std::io::Error) -> Self {
         Self::Listen {
             protocol,

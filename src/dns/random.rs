@@ -1,9 +1,17 @@
 //! Random numbers from the kernel, many in one call.
 
+use std::time::Duration;
+
 /// Unused random bytes.
 pub(super) struct Random {
     bytes: [u8; 256],
     used: usize,
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Random {
@@ -11,6 +19,12 @@ impl Random {
         let bytes = [0; 256];
         let used = bytes.len();
         Self { bytes, used }
+    }
+
+    /// Three quarters to all of a time, so that what began together does not end together.
+    pub(super) fn most_of(&mut self, longest: Duration) -> Duration {
+        let quarter = longest / 4;
+        quarter * 3 + quarter.mul_f64(f64::from(self.next()) / f64::from(u32::MAX))
     }
 
     pub(super) fn next(&mut self) -> u32 {

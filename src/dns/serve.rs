@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::connect::is_later;
+use super::connection::{is_later, whole_message};
 use super::poll::{Poll, Token};
 
 /// Clients at most; a further one takes the place of the one that was silent the longest.
@@ -240,10 +240,4 @@ impl Client {
         self.unsent = Vec::new();
         true
     }
-}
-
-/// The message behind the length at the start of `bytes`, once all of it is there.
-fn whole_message(bytes: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.get(..usize::from(u16::from_be_bytes(*length)))
 }

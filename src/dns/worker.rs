@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::bind::Bound;
-use super::connect::Outcome;
-use super::io::{Client, Io, Unsent};
+use super::io::{Client, Io};
 use super::pace::Pace;
 use super::poll::Token;
+use super::streams::Outcome;
 use super::sys::Receiver;
 use super::system::{self, Watch};
 
@@ -119,7 +119,7 @@ impl Worker {
 
     fn timeout(&self) -> Option<Duration> {
         let needs_sweep = !self.io.clients.is_empty()
-            || !self.io.connections.is_empty()
+            || !self.io.streams.is_empty()
             || self.io.lanes.needs_sweep()
             || self
                 .io
@@ -153,7 +153,11 @@ impl Worker {
                 let now = self.io.now;
                 self.io.clients.receive(index, now);
             }
-            Token::Upstream(index) => self.advance_connection(index),
+            Token::Upstream(index) => {
+                let outcomes = self.io.streams.advance(index, self.io.now, &self.io.poll);
+                self.io.outcomes.extend(outcomes);
+                self.take_outcomes();
+            }
         }
     }
 
@@ -171,19 +175,28 @@ impl Worker {
                     .query(&question, client, Transport::Tcp, now, &mut self.io);
             }
             self.io.flush();
-            if self.io.unsent.is_empty() {
+            if self.io.unsent.is_empty() && self.io.outcomes.is_empty() {
                 break;
             }
-            for unsent in std::mem::take(&mut self.io.unsent) {
-                match unsent {
-                    Unsent::Lane((upstream, lane), why) => {
-                        self.forwarder
-                            .unreachable(upstream, lane, &why, now, &mut self.io);
-                    }
-                    Unsent::Connection(upstream, id, why) => {
-                        self.forwarder
-                            .tcp_failed(upstream, id, &why, now, &mut self.io);
-                    }
+            for ((upstream, lane), why) in std::mem::take(&mut self.io.unsent) {
+                self.forwarder
+                    .unreachable(upstream, lane, &why, now, &mut self.io);
+            }
+            self.take_outcomes();
+        }
+    }
+
+    fn take_outcomes(&mut self) {
+        let now = self.io.now;
+        for outcome in std::mem::take(&mut self.io.outcomes) {
+            match outcome {
+                Outcome::Answered(upstream, answer) => {
+                    self.forwarder
+                        .stream_answer(upstream, &answer, now, &mut self.io);
+                }
+                Outcome::Failed(upstream, id, why) => {
+                    self.forwarder
+                        .stream_failed(upstream, id, &why, now, &mut self.io);
                 }
             }
         }
@@ -278,26 +291,12 @@ impl Worker {
         }
     }
 
-    fn advance_connection(&mut self, index: u32) {
-        let now = self.io.now;
-        match self.io.connections.advance(index, &self.io.poll) {
-            Outcome::Pending => {}
-            Outcome::Answered(upstream, answer) => {
-                self.forwarder
-                    .tcp_answer(upstream, &answer, now, &mut self.io);
-            }
-            Outcome::Failed(upstream, id, why) => {
-                self.forwarder
-                    .tcp_failed(upstream, id, &why, now, &mut self.io);
-            }
-        }
-    }
-
     fn sweep(&mut self) {
         let now = self.io.now;
         self.next_sweep = now + SWEEP;
         self.io.clients.sweep(now);
-        self.io.connections.sweep(now);
+        let outcomes = self.io.streams.sweep(now);
+        self.io.outcomes.extend(outcomes);
         self.io.lanes.sweep(now);
         for (index, listener) in (0..).zip(&mut self.io.listeners) {
             let Some(listener) = listener.as_mut().filter(|listener| listener.is_paused) else {
@@ -376,5 +375,6 @@ impl Worker {
             .forwarder
             .configure(&settings, self.io.now, &mut self.io);
         self.io.lanes.close(&gone);
+        self.io.streams.close(&gone);
     }
 }

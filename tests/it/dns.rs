@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use seedwire::dns::{ConfiguredResolver, DnsError, Forwarder, Servers};
 use seedwire::resolve::Resolve;
-use seedwire_core::config::{Cache, Dns, Lifetimes, Order, Upstream, Zone};
+use seedwire_core::config::{Cache, Dns, Lifetimes, Order, Server as DnsServer, Upstream, Zone};
 use seedwire_core::tunnel::{PathState, Paths};
 use seedwire_core::types::DnsName;
 
@@ -247,13 +247,16 @@ fn is_truncated(message: &[u8]) -> bool {
 fn config(zones: &[(&str, &[SocketAddr])], upstreams: Option<Vec<SocketAddr>>) -> Dns {
     let zone = |(name, upstreams): &(&str, &[SocketAddr])| Zone {
         zone: name.parse().unwrap(),
-        upstreams: upstreams.to_vec(),
+        upstreams: upstreams.iter().copied().map(DnsServer::plain).collect(),
         probe: None,
         lifetimes: Lifetimes::default(),
     };
     Dns {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        upstreams: upstreams.map(|all| all.into_iter().map(Upstream::Address).collect()),
+        upstreams: upstreams.map(|all| {
+            let servers = all.into_iter().map(DnsServer::plain);
+            servers.map(Upstream::Server).collect()
+        }),
         zones: zones.iter().map(zone).collect(),
         order: Order::Listed,
         search_domains: Vec::new(),

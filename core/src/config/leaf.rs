@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
+use super::model::{Backend, LogFormat, LogLevel, Order, Protocol};
 use super::read::Leaf;
+use super::server::Scheme;
 use crate::types::{DnsName, Endpoint, InterfaceAddress, InterfaceName, Prefix, PublicKey};
 
 macro_rules! parsed {
@@ -50,6 +51,7 @@ choices! {
     Backend { "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace }
     Protocol { "tcp" => Tcp, "udp" => Udp }
     Order { "fastest" => Fastest, "listed" => Listed }
+    Scheme { "udp" => Udp, "tcp" => Tcp, "tls" => Tls }
     LogLevel {
         "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace
     }
@@ -203,17 +205,6 @@ const DNS_ADDRESS: &str = "an address with or without a port, such as 10.240.16.
 fn dns_address(text: &str) -> Option<SocketAddr> {
     let port_53 = |address: IpAddr| SocketAddr::new(address, 53);
     with_port(text).or_else(|| text.parse().ok().map(port_53))
-}
-
-impl Leaf for Upstream {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "system" => Ok(Self::System),
-            _ => dns_address(text)
-                .map(Self::Address)
-                .ok_or_else(|| format!("{DNS_ADDRESS}, or system")),
-        }
-    }
 }
 
 /// Where HTTP is served, if at all.

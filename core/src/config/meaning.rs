@@ -147,7 +147,7 @@ fn dns(dns: written::Dns) -> Option<Dns> {
         zones: map(dns.zones, |zone| {
             Some(Zone {
                 zone: zone.zone?.value,
-                upstreams: map(zone.upstreams, |server| Some(server.0))?,
+                upstreams: map(zone.upstreams, Some)?,
                 probe: zone.probe.map(|at| at.value),
                 lifetimes: zone
                     .cache

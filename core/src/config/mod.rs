@@ -14,6 +14,7 @@ mod report;
 #[cfg(test)]
 mod schema;
 mod secret;
+mod server;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ pub struct Parsed {
     pub config: Config,
     /// What should be looked at, in the order of the file.
     pub warnings: Vec<Warning>,
-    /// The files that it names: keys and address lists.
+    /// The files that it names: keys, certificates and address lists.
     pub files: Vec<PathBuf>,
 }
 

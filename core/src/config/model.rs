@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::server::{DnsProtocol, Server, TlsServer};
 use crate::types::{
     DnsName, Endpoint, InterfaceAddress, InterfaceName, Prefix, PresharedKey, PrivateKey, PublicKey,
 };
@@ -176,8 +177,8 @@ pub enum Order {
 /// Who answers questions that are passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
-    /// A server at this address.
-    Address(SocketAddr),
+    /// This server.
+    Server(Server),
     /// The servers of /etc/resolv.conf, less our own listen addresses.
     System,
 }
@@ -188,7 +189,7 @@ pub struct Zone {
     /// The name; it holds for all names below it that no longer zone holds.
     pub zone: DnsName,
     /// Who answers; at least one.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Server>,
     /// The name that is asked for readiness; `None`: the SOA of the zone.
     pub probe: Option<DnsName>,
     /// How long answers for its names are kept.

@@ -14,12 +14,17 @@ use super::leaf::{
 };
 use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
 use super::read::{At, OneOrMore};
-use super::secret::{AddressList, FromEnvironment, FromFile};
+use super::secret::{AddressList, Certificates, FromEnvironment, FromFile};
+use super::server::{Scheme, Server, ServerKeys, ServerText};
 use super::written::{List, Root, Route, Routes};
 use crate::types::{DnsName, Endpoint, InterfaceAddress, InterfaceName, Prefix, PublicKey};
 
 /// Any text with a reference to the environment in it.
 const REFERENCE: &str = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}";
+
+/// A DNS server in one piece of text.
+const SERVER: &str =
+    r"^((tcp|tls)://)?[0-9a-fA-F.:\[\]]+(%[^/:\s]{1,15})?(\]:[0-9]+)?(#[A-Za-z0-9_.-]+)?$|\$\{";
 
 macro_rules! schema {
     ($($({$($generic:tt)*})? $type:ty => $schema:expr;)*) => {$(
@@ -54,6 +59,12 @@ schema! {
     {K} FromEnvironment<K> => |_| text(&format!("^{REFERENCE}$"));
     {K} FromFile<K> => |_| text(r"^(/|\$\{)");
     AddressList => |_| text(r"^(/|\$\{)");
+    Certificates => |_| text(r"^(/|\$\{)");
+    ServerText => |_| text(SERVER);
+    Server => |generator| {
+        let keys = generator.subschema_for::<ServerKeys>();
+        json_schema!({"anyOf": [text_value(SERVER), keys]})
+    };
     {const LEAST: u64, const MOST: u64} Whole<LEAST, MOST> => |_| or_reference(
         json!({"type": "integer", "minimum": LEAST, "maximum": MOST})
     );
@@ -63,6 +74,7 @@ schema! {
     ]});
     Backend => |_| choice(Backend::CHOICES);
     Protocol => |_| choice(Protocol::CHOICES);
+    Scheme => |_| choice(Scheme::CHOICES);
     Order => |_| choice(Order::CHOICES);
     LogLevel => |_| choice(LogLevel::CHOICES);
     LogFormat => |_| choice(LogFormat::CHOICES);
@@ -79,7 +91,10 @@ schema! {
     InterfaceAddress => |_| text(r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$|\$\{");
     Endpoint => |_| text(r":[0-9]{1,5}$|\$\{");
     DnsAddress => |_| text(r"^[0-9a-fA-F.:\[\]]+$|\$\{");
-    Upstream => |_| text(r"^system$|^[0-9a-fA-F.:\[\]]+$|\$\{");
+    Upstream => |generator| {
+        let keys = generator.subschema_for::<ServerKeys>();
+        json_schema!({"anyOf": [{"const": "system"}, text_value(SERVER), keys]})
+    };
     DnsName => |_| text(r"^[A-Za-z0-9_.-]{1,254}$|\$\{");
     HttpListen => |_| text(r"^off$|:[0-9]{1,5}$|\$\{");
     SocketPath => |_| text(r"^/.{0,106}$|\$\{");

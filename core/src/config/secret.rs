@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -88,6 +89,22 @@ impl Written for AddressList {
             }
         }
         Some(Self(addresses))
+    }
+}
+
+/// The certificates that a file holds, in PEM (RFC 7468).
+pub(super) struct Certificates(pub(super) Arc<[u8]>);
+
+impl Written for Certificates {
+    fn read(node: &Node, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
+        const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+        let file = read_file(node, place, reader)?;
+        let mut windows = file.content.windows(BEGIN.len());
+        if !windows.any(|window| window == BEGIN) {
+            reader.reject(place, "a file with certificates in PEM");
+            return None;
+        }
+        Some(Self(file.content.as_slice().into()))
     }
 }
 

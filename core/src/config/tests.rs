@@ -155,7 +155,10 @@ fn defaults_are_filled_in() {
     assert_eq!(dns.cache.lifetimes, lifetimes);
     assert_eq!(dns.order, Order::Fastest);
     let address = "192.0.2.53:53".parse().expect("an address");
-    assert_eq!(dns.upstreams, Some(vec![Upstream::Address(address)]));
+    assert_eq!(
+        dns.upstreams,
+        Some(vec![Upstream::Server(Server::plain(address))])
+    );
 }
 
 #[test]
@@ -208,7 +211,10 @@ fn values_are_read_in_each_of_their_forms() {
     assert_eq!(dns.cache.lifetimes.max_ttl, Duration::from_millis(500));
     let general = dns.upstreams.expect("general upstreams");
     let second = "[fd10::a]:53".parse().expect("an address");
-    assert_eq!(general, [Upstream::System, Upstream::Address(second)]);
+    assert_eq!(
+        general,
+        [Upstream::System, Upstream::Server(Server::plain(second))]
+    );
     let http = "[::]:80".parse().expect("an address");
     assert_eq!(config.control.http, Some(http));
     assert_eq!(config.control.startup_wait, None);
@@ -398,4 +404,38 @@ proptest! {
             prop_assert!(!rejected.problems.is_empty());
         }
     }
+}
+
+#[test]
+fn a_dns_server_is_written_in_many_forms() {
+    let text = "dns:\n  upstreams:\n    - 192.0.2.1\n    - 192.0.2.2:54\n    - tcp://[fd10::a]:55\n    \
+        - tls://192.0.2.3\n    - tls://192.0.2.4:443#Dns.Example.\n    - fe80::1%eth0\n    \
+        - \"[fe80::2%eth0]:56\"\n    - {address: fd10::b, protocol: tcp, maxAge: 5m}\n    \
+        - {address: 192.0.2.5#dns.example, protocol: tls}\n";
+    let dns = parsed(text).config.dns.expect("it has dns");
+    let upstreams = dns.upstreams.expect("upstreams");
+    let servers: Vec<&Server> = upstreams
+        .iter()
+        .map(|upstream| match upstream {
+            Upstream::Server(server) => server,
+            Upstream::System => panic!("not the system's"),
+        })
+        .collect();
+    let shown: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "192.0.2.1:53",
+            "192.0.2.2:54",
+            "tcp://[fd10::a]:55",
+            "tls://192.0.2.3:853",
+            "tls://192.0.2.4:443#dns.example",
+            "[fe80::1%eth0]:53",
+            "[fe80::2%eth0]:56",
+            "tcp://[fd10::b]:53",
+            "tls://192.0.2.5:853#dns.example",
+        ]
+    );
+    assert_eq!(servers[7].max_age, Duration::from_secs(300));
+    assert_eq!(servers[0].max_age, Duration::from_secs(60));
 }

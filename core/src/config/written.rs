@@ -10,6 +10,7 @@ use super::leaf::{
 use super::model::{Backend, LogFormat, LogLevel, Order, Protocol, Upstream};
 use super::read::{At, OneOrMore, Place, Reader, Written, sections};
 use super::secret::{AddressList, FromEnvironment, FromFile};
+use super::server::Server;
 use super::yaml::{Node, Value};
 use crate::types::{
     DnsName, Endpoint, InterfaceAddress, InterfaceName, Prefix, PresharedKey, PrivateKey, PublicKey,
@@ -134,7 +135,8 @@ sections! {
         /// Where questions are taken, over UDP and TCP; port 53 unless another is written.
         /// Default: only for this program's own needs.
         "listen" listen: List<DnsAddress>;
-        /// Who answers for names outside the zones; `system` stands for the servers of
+        /// Who answers for names outside the zones: IP, IP:PORT, tcp://IP:PORT, tls://IP:PORT#NAME,
+        /// or {address, protocol, ca, maxAge}; `system` stands for the servers of
         /// /etc/resolv.conf. Default: such names are refused.
         "upstreams" upstreams: List<Upstream>;
         /// Zones with upstreams of their own; the longest that holds a name wins.
@@ -153,8 +155,8 @@ sections! {
     Zone {
         /// The name of the zone.
         "zone" zone: DnsName, required "the name of the zone";
-        /// Who answers, best first; port 53 unless another is written.
-        "upstreams" upstreams: List<DnsAddress>, required "who answers for the zone";
+        /// Who answers, in the forms of `dns.upstreams`.
+        "upstreams" upstreams: List<Server>, required "who answers for the zone";
         /// The name that is asked for readiness. Default: the SOA of the zone.
         "probe" probe: DnsName;
         /// How long answers for names of the zone are kept. Default: as `dns.cache` says.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Cache as Bounds, Dns, Lifetimes, Order, Upstream as Configured};
+use crate::config::{Cache as Bounds, Dns, Lifetimes, Order, Server, Upstream as Configured};
 use crate::tunnel::PathState;
 use crate::types::DnsName;
 
@@ -29,7 +29,7 @@ pub struct Settings {
     /// The zones with upstreams of their own.
     pub zones: Vec<ZoneSettings>,
     /// Who answers for names outside the zones; `None`: those are refused.
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<Server>>,
     /// Which upstream is asked first.
     pub order: Order,
     /// What lies in a zone's name with one of these behind it does not exist.
@@ -44,7 +44,7 @@ pub struct ZoneSettings {
     /// Its name.
     pub zone: DnsName,
     /// Who answers, first come first asked.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Server>,
     /// The name whose A records are asked for to see whether the zone answers; `None`: the SOA of
     /// the zone.
     pub probe: Option<DnsName>,
@@ -57,8 +57,8 @@ impl Settings {
     /// [`Configured::System`] stands for.
     pub fn new(dns: &Dns, system: &[SocketAddr]) -> Self {
         let expand = |upstream: &Configured| match upstream {
-            Configured::Address(address) => vec![*address],
-            Configured::System => system.to_vec(),
+            Configured::Server(server) => vec![server.clone()],
+            Configured::System => system.iter().copied().map(Server::plain).collect(),
         };
         let zones = dns.zones.iter().map(|zone| ZoneSettings {
             zone: zone.zone.clone(),
@@ -132,7 +132,7 @@ impl Group {
             let Some(upstream) = upstreams.get_mut(id) else {
                 continue;
             };
-            let path = effects.path(upstream.address.ip());
+            let path = effects.path(upstream.ip());
             match path {
                 PathState::Down => {
                     upstream.path_is_down();
@@ -195,11 +195,11 @@ impl Group {
         false
     }
 
-    /// One of its questions was not answered, last by `address`. Only a probe decides.
+    /// One of its questions was not answered, last by `server`. Only a probe decides.
     pub(super) fn failed<E: Effects>(
         &mut self,
         is_probe: bool,
-        address: Option<SocketAddr>,
+        server: Option<&Server>,
         last: Option<&LastWord>,
         now: Instant,
         effects: &mut E,
@@ -216,8 +216,8 @@ impl Group {
             Some(LastWord::Failure(failure)) => failure.to_string(),
             None => Failure::Timeout.to_string(),
         };
-        let reason = match address {
-            Some(address) => format!("{address}: {what}"),
+        let reason = match server {
+            Some(server) => format!("{server}: {what}"),
             None => what,
         };
         probe.is_under_way = false;
@@ -233,7 +233,7 @@ impl Group {
         let members = self.members.iter().filter_map(|id| upstreams.get(id));
         members
             .map(|upstream| UpstreamStatus {
-                address: upstream.address,
+                address: upstream.server.to_string(),
                 up: upstream.is_reachable(),
                 last_error: upstream.last_error.as_ref().map(ToString::to_string),
                 queries: upstream.queries,
@@ -344,7 +344,7 @@ impl Groups {
         upstreams: &mut IdMap<u32, Upstream>,
     ) {
         let general = settings.upstreams.as_deref().unwrap_or_default();
-        let (name, addresses, lifetimes) = match zone {
+        let (name, servers, lifetimes) = match zone {
             Some(zone) => (Some(&zone.zone), zone.upstreams.as_slice(), zone.lifetimes),
             None => (None, general, settings.cache.lifetimes),
         };
@@ -354,9 +354,9 @@ impl Groups {
         };
         let old = self.list.iter().find(|group| group.zone.as_ref() == name);
         let id = old.map_or_else(&mut fresh_id, |group| group.id);
-        let mut members: Vec<u32> = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let same = |id: &&u32| upstreams.get(id).is_some_and(|u| u.address == *address);
+        let mut members: Vec<u32> = Vec::with_capacity(servers.len());
+        for server in servers {
+            let same = |id: &&u32| upstreams.get(id).is_some_and(|u| *u.server == *server);
             let known = old.and_then(|group| group.members.iter().find(same).copied());
             let is_listed = members.iter().any(|member| same(&member));
             if is_listed {
@@ -365,7 +365,7 @@ impl Groups {
             let id = known.unwrap_or_else(&mut fresh_id);
             upstreams
                 .entry(id)
-                .or_insert_with(|| Upstream::new(*address));
+                .or_insert_with(|| Upstream::new(server.clone()));
             members.push(id);
         }
         renewed.list.push(Group {
@@ -419,7 +419,7 @@ impl Groups {
                 continue;
             }
             let members = group.members.iter().filter_map(|id| upstreams.get(id));
-            let paths: Vec<_> = members.map(|u| effects.path(u.address.ip())).collect();
+            let paths: Vec<_> = members.map(|u| effects.path(u.ip())).collect();
             if paths.iter().all(|path| *path == PathState::Down) {
                 // Nothing is sent: as soon as the tunnel stands, the zone is asked.
                 probe.next = now + PROBE_SOON;

@@ -35,8 +35,8 @@ pub struct ZoneStatus {
 /// An upstream at one moment.
 #[derive(Clone, Debug)]
 pub struct UpstreamStatus {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address, as in the configuration.
+    pub address: String,
     /// Whether it answers, as far as is known.
     pub up: bool,
     /// Its last failure in words.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::answer::Answer;
 use super::cache::Cache;
 use super::*;
-use crate::config::{Cache as Bounds, Lifetimes, Order};
+use crate::config::{Cache as Bounds, Lifetimes, Order, Server};
 use crate::tunnel::PathState;
 
 mod stale;
@@ -53,13 +53,14 @@ impl Effects for World {
         self.replies.push((client, message.to_vec()));
     }
 
-    fn send(&mut self, upstream: UpstreamId, address: SocketAddr, lane: u8, message: &[u8]) {
+    fn send(&mut self, upstream: UpstreamId, server: &Server, lane: u8, message: &[u8]) {
         self.sent
-            .push((upstream, address, Some(lane), message.to_vec()));
+            .push((upstream, server.address, Some(lane), message.to_vec()));
     }
 
-    fn send_tcp(&mut self, upstream: UpstreamId, address: SocketAddr, message: &[u8]) {
-        self.sent.push((upstream, address, None, message.to_vec()));
+    fn send_stream(&mut self, upstream: UpstreamId, server: &Arc<Server>, message: &[u8]) {
+        self.sent
+            .push((upstream, server.address, None, message.to_vec()));
     }
 
     fn random(&mut self) -> u32 {
@@ -95,7 +96,12 @@ fn forwarder(upstreams: &[u8], now: Instant, world: &mut World) -> Forwarder<u32
 fn settings(upstreams: &[u8], cache: Bounds) -> Settings {
     Settings {
         zones: Vec::new(),
-        upstreams: Some(upstreams.iter().map(|last| address(*last)).collect()),
+        upstreams: Some(
+            upstreams
+                .iter()
+                .map(|last| Server::plain(address(*last)))
+                .collect(),
+        ),
         order: Order::Listed,
         search_domains: Vec::new(),
         cache,
@@ -201,7 +207,11 @@ fn an_outage_makes_no_storm_and_ends_with_the_first_answer() {
         &mut world,
     );
     assert_eq!(world.replies.last().unwrap().0, 999);
-    assert_eq!(world.changes.last(), Some(&Change::UpstreamUp(address(1))));
+    let last = world.changes.last();
+    assert!(
+        matches!(last, Some(Change::UpstreamUp(_, server)) if server.address == address(1)),
+        "{last:?}"
+    );
 }
 
 /// Answers at once all that was sent to `living` since the last call.
@@ -472,7 +482,7 @@ fn an_answer_counts_only_on_the_socket_that_asked() {
     forwarder.datagram(upstream, (lane + 1) % LANES, &good, now, &mut world);
     forwarder.datagram(upstream, lane, &other_id, now, &mut world);
     forwarder.datagram(upstream, lane, &sent, now, &mut world);
-    forwarder.tcp_answer(upstream, &good, now, &mut world);
+    forwarder.stream_answer(upstream, &good, now, &mut world);
     assert!(world.replies.is_empty());
     forwarder.datagram(upstream, lane, &good, now, &mut world);
     assert_eq!(world.replies.len(), 1);
@@ -628,7 +638,7 @@ proptest! {
                         message.truncate(message.len() - cut);
                         match lane {
                             Some(lane) => forwarder.datagram(upstream, lane, &message, now, &mut world),
-                            None => forwarder.tcp_answer(upstream, &message, now, &mut world),
+                            None => forwarder.stream_answer(upstream, &message, now, &mut world),
                         }
                     }
                 }
@@ -640,7 +650,7 @@ proptest! {
                             Some(lane) => forwarder.unreachable(upstream, lane, &why, now, &mut world),
                             None => {
                                 let id = wire::u16_at(&sent, 0).unwrap();
-                                forwarder.tcp_failed(upstream, id, &why, now, &mut world);
+                                forwarder.stream_failed(upstream, id, &why, now, &mut world);
                             }
                         }
                     }

@@ -1,9 +1,11 @@
 //! What is known of an upstream from the answers it gives and those it owes.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::config::{DnsProtocol, Server};
 
 use super::wire::Rcode;
 
@@ -52,7 +54,7 @@ impl fmt::Display for Failure {
 /// A server that is asked, as a member of one group.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
+    pub(super) server: Arc<Server>,
     pub(super) queries: u64,
     pub(super) failures: u64,
     pub(super) last_error: Option<Failure>,
@@ -71,9 +73,9 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(server: Server) -> Self {
         Self {
-            address,
+            server: Arc::new(server),
             queries: 0,
             failures: 0,
             last_error: None,
@@ -87,6 +89,16 @@ impl Upstream {
             retry_at: None,
             path_was_down: false,
         }
+    }
+
+    /// Its address.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.server.address.ip()
+    }
+
+    /// Whether it is asked over connections alone.
+    pub(super) fn is_stream(&self) -> bool {
+        self.server.protocol != DnsProtocol::Udp
     }
 
     /// Whether it answers, as far as is known.

@@ -1,9 +1,10 @@
 //! A forwarder between clients and two upstreams, in memory.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seedwire_core::config::{Cache, Lifetimes, Order};
+use seedwire_core::config::{Cache, Lifetimes, Order, Server};
 use seedwire_core::dns::{Change, Effects, Forwarder, Settings, Transport, UpstreamId};
 use seedwire_core::tunnel::PathState;
 
@@ -14,7 +15,7 @@ pub(super) const MAX_TTL: u32 = 3600;
 pub(super) struct Sent {
     pub(super) message: Vec<u8>,
     upstream: UpstreamId,
-    /// The socket, or TCP.
+    /// The socket, or a connection.
     lane: Option<u8>,
 }
 
@@ -33,7 +34,7 @@ impl Effects for World {
         self.replies.push((client, message.to_vec()));
     }
 
-    fn send(&mut self, upstream: UpstreamId, _: SocketAddr, lane: u8, message: &[u8]) {
+    fn send(&mut self, upstream: UpstreamId, _: &Server, lane: u8, message: &[u8]) {
         self.sent.push(Sent {
             message: message.to_vec(),
             upstream,
@@ -41,7 +42,7 @@ impl Effects for World {
         });
     }
 
-    fn send_tcp(&mut self, upstream: UpstreamId, _: SocketAddr, message: &[u8]) {
+    fn send_stream(&mut self, upstream: UpstreamId, _: &Arc<Server>, message: &[u8]) {
         self.sent.push(Sent {
             message: message.to_vec(),
             upstream,
@@ -81,7 +82,11 @@ impl Lab {
         };
         let settings = Settings {
             zones: Vec::new(),
-            upstreams: Some([1, 2].map(|last| ([192, 0, 2, last], 53).into()).into()),
+            upstreams: Some(
+                [1, 2]
+                    .map(|last| Server::plain(([192, 0, 2, last], 53).into()))
+                    .into(),
+            ),
             cache: cache.clone(),
             order: Order::Listed,
             search_domains: Vec::new(),
@@ -114,7 +119,9 @@ impl Lab {
             Some(lane) => self
                 .forwarder
                 .datagram(to.upstream, lane, &message, now, world),
-            None => self.forwarder.tcp_answer(to.upstream, &message, now, world),
+            None => self
+                .forwarder
+                .stream_answer(to.upstream, &message, now, world),
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::tunnel::own_addresses;
 use super::{Once, is_unicast, items};
 use crate::config::leaf::Period;
-use crate::config::model::Upstream;
+use crate::config::model::{DnsProtocol, Server, Upstream};
 use crate::config::read::{At, Place, Reader};
 use crate::config::report::Problem;
 use crate::config::written::{Dns, List, Root, Zone};
@@ -52,13 +52,13 @@ fn addresses(dns: &Dns) -> impl Iterator<Item = (SocketAddr, &Place)> {
     let general = items(&dns.upstreams)
         .iter()
         .filter_map(|at| match at.value {
-            Upstream::Address(address) => Some((address, &at.place)),
+            Upstream::Server(ref server) => Some((server.address, &at.place)),
             Upstream::System => None,
         });
     let of_zones = items(&dns.zones)
         .iter()
         .flat_map(|zone| items(&zone.value.upstreams))
-        .map(|at| (at.value.0, &at.place));
+        .map(|at| (at.value.address, &at.place));
     general.chain(of_zones)
 }
 
@@ -114,7 +114,7 @@ fn zones(dns: &Dns, reader: &mut Reader<'_>) {
         }
         let mut seen = Once::new();
         for upstream in items(upstreams) {
-            seen.see(upstream.value.0, &upstream.place, "an upstream", reader);
+            seen.see(&upstream.value, &upstream.place, "an upstream", reader);
         }
         let Some(name) = name else {
             continue;
@@ -171,6 +171,16 @@ fn zone_of<'a>(dns: &'a Dns, name: &DnsName) -> Option<&'a At<Zone>> {
         .max_by_key(|zone| of(zone).map_or(0, |zone| zone.as_str().len()))
 }
 
+/// Whether there are upstreams, and none is asked over UDP.
+fn only_streams<'a>(upstreams: impl Iterator<Item = &'a Upstream>) -> bool {
+    let is_stream = |upstream: &Upstream| match upstream {
+        Upstream::Server(Server { protocol, .. }) => *protocol != DnsProtocol::Udp,
+        Upstream::System => false,
+    };
+    let mut upstreams = upstreams.peekable();
+    upstreams.peek().is_some() && upstreams.all(is_stream)
+}
+
 /// An endpoint's name must be known before the tunnel is up.
 fn endpoint_names(root: &Root, dns: &Dns, reader: &mut Reader<'_>) {
     let Some(tunnel) = &root.tunnel else {
@@ -191,11 +201,17 @@ fn endpoint_names(root: &Root, dns: &Dns, reader: &mut Reader<'_>) {
         let Host::Name(name) = &endpoint.value.host else {
             continue;
         };
+        let general = items(&dns.upstreams).iter().map(|at| &at.value);
+        if items(&tunnel.value.resolvers).is_empty() && only_streams(general) {
+            let expected = "tunnel.resolvers too, for endpoint names are resolved over UDP, and \
+                            dns.upstreams are not asked that way";
+            reader.reject(&endpoint.place, expected);
+        }
         let Some(zone) = zone_of(dns, name) else {
             continue;
         };
         let mut upstreams = items(&zone.value.upstreams).iter();
-        if upstreams.any(|at| in_tunnel(at.value.0.ip())) {
+        if upstreams.any(|at| in_tunnel(at.value.address.ip())) {
             let path = &zone.place.path;
             reader.reject(
                 &endpoint.place,

@@ -37,8 +37,8 @@ pub(super) fn check(root: &Root, reader: &mut Reader<'_>) {
     }
     let general = root.dns.as_ref().map(|dns| items(&dns.value.upstreams));
     for upstream in general.unwrap_or_default() {
-        if let Upstream::Address(address) = upstream.value {
-            reject(address.ip(), &upstream.place, reader);
+        if let Upstream::Server(server) = &upstream.value {
+            reject(server.address.ip(), &upstream.place, reader);
         }
     }
     // Answers to the clients beside such an address would go into the tunnel.

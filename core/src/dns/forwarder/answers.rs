@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Change, Effects, Forwarder, TCP_LANE, UpstreamId, WAKE_CHECK};
+use super::{Change, Effects, Forwarder, STREAM_LANE, UpstreamId, WAKE_CHECK};
 use crate::dns::answer::{Answer, Unusable};
 use crate::dns::flight::LastWord;
 use crate::dns::upstream::Failure;
@@ -23,15 +23,15 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         self.answer(upstream.0, lane, message, now, effects);
     }
 
-    /// An answer came from an upstream over TCP.
-    pub fn tcp_answer<E: Effects<Client = C>>(
+    /// An answer came from an upstream over a connection.
+    pub fn stream_answer<E: Effects<Client = C>>(
         &mut self,
         upstream: UpstreamId,
         message: &[u8],
         now: Instant,
         effects: &mut E,
     ) {
-        self.answer(upstream.0, TCP_LANE, message, now, effects);
+        self.answer(upstream.0, STREAM_LANE, message, now, effects);
     }
 
     fn answer<E: Effects<Client = C>>(
@@ -63,8 +63,10 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         if exchange.flight.is_none() {
             upstream.on_trial = false;
         }
-        if upstream.answered((lane != TCP_LANE).then_some(latency), now) {
-            effects.changed(Change::UpstreamUp(upstream.address));
+        let is_usual = (lane == STREAM_LANE) == upstream.is_stream();
+        if upstream.answered(is_usual.then_some(latency), now) {
+            let server = Arc::clone(&upstream.server);
+            effects.changed(Change::UpstreamUp(UpstreamId(upstream_id), server));
             self.failures.clear();
         }
         let failure = match &parsed {
@@ -73,7 +75,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             }
             Err(Unusable::Bare(rcode)) => Some(Failure::Unhelpful(*rcode)),
             Err(Unusable::Malformed) => Some(Failure::Malformed),
-            Err(Unusable::Truncated) if lane == TCP_LANE => Some(Failure::Malformed),
+            Err(Unusable::Truncated) if lane == STREAM_LANE => Some(Failure::Malformed),
             _ => None,
         };
         if let Some(failure) = &failure {
@@ -123,8 +125,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         }
     }
 
-    /// A question over TCP failed: the connection could not be made or ended early.
-    pub fn tcp_failed<E: Effects<Client = C>>(
+    /// A question over a connection failed: it could not be made or ended early.
+    pub fn stream_failed<E: Effects<Client = C>>(
         &mut self,
         upstream: UpstreamId,
         id: u16,
@@ -173,16 +175,21 @@ impl<C: Copy + PartialEq> Forwarder<C> {
 
     pub(super) fn blame<E: Effects<Client = C>>(
         &mut self,
-        upstream: u32,
+        upstream_id: u32,
         failure: Failure,
         sent: Instant,
         now: Instant,
         effects: &mut E,
     ) {
-        if let Some(upstream) = self.upstreams.get_mut(&upstream)
+        if let Some(upstream) = self.upstreams.get_mut(&upstream_id)
             && upstream.failed(failure.clone(), sent, now)
         {
-            effects.changed(Change::UpstreamDown(upstream.address, failure));
+            let server = Arc::clone(&upstream.server);
+            effects.changed(Change::UpstreamDown(
+                UpstreamId(upstream_id),
+                server,
+                failure,
+            ));
         }
     }
 
@@ -217,7 +224,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             return;
         };
         let upstream_of = self.upstreams.get(&upstream);
-        let path = upstream_of.map(|upstream| effects.path(upstream.address.ip()));
+        let path = upstream_of.map(|upstream| effects.path(upstream.ip()));
         match (flight.wake_until, path) {
             (Some(until), Some(PathState::Idle)) if now < until => {
                 return self.expect(place, now + WAKE_CHECK);

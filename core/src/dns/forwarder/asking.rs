@@ -1,15 +1,14 @@
 //! Questions to upstreams.
 
 use std::cmp::Reverse;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Effects, Forwarder, HEDGE_COST, TCP_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK,
+    Effects, Forwarder, HEDGE_COST, STREAM_LANE, TCP_PATIENCE, Timer, UpstreamId, WAKE_CHECK,
     WAKE_PATIENCE,
 };
-use crate::config::Order;
+use crate::config::{DnsProtocol, Order, Server};
 use crate::dns::flight::{Exchange, LastWord};
 use crate::dns::group::Choice;
 use crate::dns::message::ExtendedError;
@@ -74,15 +73,15 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         let patience = upstream.patience();
         let hedge_after = upstream.hedge_after();
         if is_idle {
-            effects.wake(upstream.address.ip());
+            effects.wake(upstream.ip());
             flight.wake_until.get_or_insert(now + WAKE_PATIENCE);
         }
         let is_first = flight.asked.is_empty();
         flight.asked.push(upstream_id);
         upstream.asked(now);
         let query = Arc::clone(&flight.query);
-        let address = upstream.address;
-        let place = self.send(upstream_id, address, Some(id), &query, now, effects);
+        let server = Arc::clone(&upstream.server);
+        let place = self.send(upstream_id, &server, Some(id), &query, now, effects);
         if let Some(flight) = self.flights.get_mut(&id) {
             flight.exchanges.push(place);
         }
@@ -165,7 +164,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     fn send<E: Effects<Client = C>>(
         &mut self,
         upstream: u32,
-        address: SocketAddr,
+        server: &Arc<Server>,
         flight: Option<u64>,
         query: &Arc<[u8]>,
         now: Instant,
@@ -177,12 +176,17 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 break id;
             }
         };
-        let lane = self.lane;
+        let is_stream = server.protocol != DnsProtocol::Udp;
+        let lane = if is_stream { STREAM_LANE } else { self.lane };
         self.open_exchange((upstream, id), flight, lane, query, now);
         self.out.clear();
         self.out.extend_from_slice(query);
         self.out[..2].copy_from_slice(&id.to_be_bytes());
-        effects.send(UpstreamId(upstream), address, lane, &self.out);
+        if is_stream {
+            effects.send_stream(UpstreamId(upstream), server, &self.out);
+        } else {
+            effects.send(UpstreamId(upstream), server, lane, &self.out);
+        }
         (upstream, id)
     }
 
@@ -233,7 +237,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             .filter(|member| {
                 *member != chosen
                     && self.upstreams.get(member).is_some_and(|upstream| {
-                        let path = effects.path(upstream.address.ip());
+                        let path = effects.path(upstream.ip());
                         let is_slept = matches!(path, PathState::Idle | PathState::Down);
                         let is_candidate = group.order == Order::Fastest
                             && !upstream.is_suspect()
@@ -249,8 +253,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             };
             upstream.on_trial = true;
             upstream.asked(now);
-            let (address, patience) = (upstream.address, upstream.patience());
-            let place = self.send(member, address, None, &query, now, effects);
+            let (server, patience) = (Arc::clone(&upstream.server), upstream.patience());
+            let place = self.send(member, &server, None, &query, now, effects);
             self.expect(place, now + patience);
         }
     }
@@ -262,11 +266,11 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         now: Instant,
         effects: &mut E,
     ) {
-        let (Some(flight), Some(address)) = (
+        let (Some(flight), Some(server)) = (
             self.flights.get_mut(&id),
             self.upstreams
                 .get(&upstream)
-                .map(|upstream| upstream.address),
+                .map(|upstream| Arc::clone(&upstream.server)),
         ) else {
             return;
         };
@@ -280,11 +284,11 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         flight.asked.push(upstream);
         flight.exchanges.push(place);
         let query = Arc::clone(&flight.query);
-        self.open_exchange(place, Some(id), TCP_LANE, &query, now);
+        self.open_exchange(place, Some(id), STREAM_LANE, &query, now);
         self.expect(place, now + TCP_PATIENCE);
         self.out.clear();
         self.out.extend_from_slice(&query);
         self.out[..2].copy_from_slice(&exchange.to_be_bytes());
-        effects.send_tcp(UpstreamId(upstream), address, &self.out);
+        effects.send_stream(UpstreamId(upstream), &server, &self.out);
     }
 }

@@ -215,10 +215,10 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 .asked
                 .last()
                 .and_then(|last| self.upstreams.get(last));
-            let address = asked.map(|upstream| upstream.address);
+            let server = asked.map(|upstream| &*upstream.server);
             group.failed(
                 flight.is_probe,
-                address,
+                server,
                 flight.last_word.as_ref(),
                 now,
                 effects,

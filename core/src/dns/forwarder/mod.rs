@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clients::key_name;
 
-use crate::config::Cache as Bounds;
+use crate::config::{Cache as Bounds, Server};
 use crate::dns::cache::Cache;
 use crate::dns::counts::Counts;
 use crate::dns::failures::Failures;
@@ -29,15 +29,15 @@ use crate::types::DnsName;
 
 /// How many sockets an upstream is asked from, each with a port of its own.
 pub const LANES: u8 = 4;
-/// The lane of an exchange over TCP.
-const TCP_LANE: u8 = u8::MAX;
+/// The lane of an exchange over a connection.
+const STREAM_LANE: u8 = u8::MAX;
 /// Questions under way at most; further ones fail at once.
 const MAX_FLIGHTS: usize = 4096;
 /// Clients that wait for one question at most.
 const MAX_WAITERS: usize = 256;
 /// The longest time a client waits.
 const DEADLINE: Duration = Duration::from_millis(4500);
-/// How long an answer over TCP is waited for.
+/// How long an answer is waited for that was too long for UDP.
 const TCP_PATIENCE: Duration = Duration::from_secs(2);
 /// What a hedge costs of the credit, of which each question adds 1: one in ten may have a hedge.
 const HEDGE_COST: u32 = 10;
@@ -67,9 +67,9 @@ pub enum Transport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An upstream answers again.
-    UpstreamUp(SocketAddr),
+    UpstreamUp(UpstreamId, Arc<Server>),
     /// An upstream does not answer any more.
-    UpstreamDown(SocketAddr, Failure),
+    UpstreamDown(UpstreamId, Arc<Server>, Failure),
     /// A zone answers.
     ZoneReady(DnsName),
     /// A zone does not answer, for this reason.
@@ -84,9 +84,10 @@ pub trait Effects {
     /// Sends an answer to a client.
     fn reply(&mut self, client: Self::Client, message: &[u8]);
     /// Sends a question over UDP from socket `lane` (below [`LANES`]) of this upstream.
-    fn send(&mut self, upstream: UpstreamId, address: SocketAddr, lane: u8, message: &[u8]);
-    /// Sends a question over TCP; its ID tells it from others to the same upstream.
-    fn send_tcp(&mut self, upstream: UpstreamId, address: SocketAddr, message: &[u8]);
+    fn send(&mut self, upstream: UpstreamId, server: &Server, lane: u8, message: &[u8]);
+    /// Sends a question over a connection: TLS where the server is asked that way, else TCP. Its ID
+    /// tells it from others to the same upstream.
+    fn send_stream(&mut self, upstream: UpstreamId, server: &Arc<Server>, message: &[u8]);
     /// Random bits that nobody can foresee.
     fn random(&mut self) -> u32;
     /// The state of the path to an address.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::DnsProtocol;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,11 +82,15 @@ impl Scene {
         while let Some((upstream, to, lane, sent)) = self.world.sent.get(self.done).cloned() {
             self.done += 1;
             let IpAddr::V4(ip) = to.ip() else { continue };
-            if let (Mood::Answers { ttl, rcode }, Some(lane)) = (mood(ip.octets()[3]), lane) {
+            if let Mood::Answers { ttl, rcode } = mood(ip.octets()[3]) {
                 let message = reply(&sent, ttl, rcode);
                 let (now, world) = (self.now, &mut self.world);
-                self.forwarder
-                    .datagram(upstream, lane, &message, now, world);
+                match lane {
+                    Some(lane) => self
+                        .forwarder
+                        .datagram(upstream, lane, &message, now, world),
+                    None => self.forwarder.stream_answer(upstream, &message, now, world),
+                }
             }
         }
     }
@@ -396,7 +401,7 @@ fn a_zones_name_with_a_search_domain_behind_it_does_not_exist() {
     let mut scene = Scene::new(&[1], |settings| {
         let zone = |zone: &str, last| ZoneSettings {
             zone: zone.parse().unwrap(),
-            upstreams: vec![address(last)],
+            upstreams: vec![Server::plain(address(last))],
             probe: None,
             lifetimes: LIFETIMES,
         };
@@ -425,4 +430,43 @@ fn a_zones_name_with_a_search_domain_behind_it_does_not_exist() {
         assert_eq!(rcode(&reply), 0);
         assert_eq!(asked(&scene.world).last(), Some(&address(last)), "{name}");
     }
+}
+
+#[test]
+fn a_stream_upstream_that_says_nothing_is_left_and_tried_again() {
+    let tcp = |last| Server {
+        protocol: DnsProtocol::Tcp,
+        ..Server::plain(address(last))
+    };
+    let mut scene = Scene::new(&[], |settings| {
+        settings.upstreams = Some(vec![tcp(1), tcp(2)]);
+    });
+    let second = |last| if last == 2 { WELL } else { Mood::Silent };
+    for number in 0..20 {
+        let (reply, took) = scene.ask(&format!("x{number}.example"), second);
+        assert_eq!(rcode(&reply), 0);
+        assert!(
+            took <= SECOND && (number < 12 || took.is_zero()),
+            "{number}: {took:?}"
+        );
+        scene.pass(Duration::from_millis(100), second);
+    }
+    assert!(
+        scene
+            .world
+            .sent
+            .iter()
+            .all(|(_, _, lane, _)| lane.is_none())
+    );
+    let in_vain = asked(&scene.world)
+        .iter()
+        .filter(|to| **to == address(1))
+        .count();
+    assert!((1..=16).contains(&in_vain), "{in_vain}");
+    // Back again, it is the first.
+    scene.pass(6 * SECOND, |_| WELL);
+    for number in 0..3 {
+        scene.ask(&format!("y{number}.example"), |_| WELL);
+    }
+    assert_eq!(asked(&scene.world).last(), Some(&address(1)));
 }
