@@ -224,6 +224,7 @@ fn everything_through_the_tunnel() -> seedwire_core::config::Config {
             listen_port: None,
             mtu: None,
             fwmark: None,
+            handshakes_per_address: 2000,
             resolvers: Vec::new(),
             peers: vec![peer],
         }),

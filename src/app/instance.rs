@@ -225,6 +225,7 @@ impl Instance {
             private_key: tunnel.private_key.clone(),
             listen_port: tunnel.listen_port,
             fwmark: fwmark.unwrap_or(0),
+            handshakes_per_address: tunnel.handshakes_per_address,
             peers: tunnel.peers.clone(),
         })?;
         for change in reverted {

@@ -49,8 +49,7 @@ impl Logging {
     }
 }
 
-/// Ours at the level, of others what is wrong; boringtun's view of a session is not the tunnel's,
-/// so that it is for finding faults only.
+/// Ours at the level, of others what is wrong.
 fn filter(level: LogLevel) -> Targets {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -59,16 +58,10 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let boringtun = if level >= LevelFilter::DEBUG {
-        level
-    } else {
-        LevelFilter::OFF
-    };
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("seedwire", level)
         .with_target("seedwire_core", level)
-        .with_target("boringtun", boringtun)
 }
 
 #[cfg(test)]
@@ -84,9 +77,8 @@ mod tests {
         assert!(!info.would_enable("seedwire::app", &Level::DEBUG));
         assert!(info.would_enable("hyper::proto", &Level::WARN));
         assert!(!info.would_enable("hyper::proto", &Level::INFO));
-        assert!(!info.would_enable("boringtun::noise", &Level::ERROR));
         let debug = filter(LogLevel::Debug);
-        assert!(debug.would_enable("boringtun::noise", &Level::DEBUG));
+        assert!(debug.would_enable("seedwire_core::dns", &Level::DEBUG));
         assert!(!debug.would_enable("hyper::proto", &Level::INFO));
         let error = filter(LogLevel::Error);
         assert!(!error.would_enable("hyper::proto", &Level::WARN));

@@ -107,6 +107,7 @@ fn config(allowed_ips: &[&str]) -> Config {
             listen_port: None,
             mtu: None,
             fwmark: None,
+            handshakes_per_address: 2000,
             resolvers: Vec::new(),
             peers: vec![Peer {
                 name: "seed".to_owned(),

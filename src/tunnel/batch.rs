@@ -27,14 +27,15 @@ impl Batch {
         }
     }
 
-    /// The room for a datagram of this length to there; `None` when what there is has to be sent
-    /// before.
+    /// The room for a datagram of this length to there. What there is is sent first where it can't
+    /// go together.
     pub(super) fn room(
         &mut self,
+        shared: &Shared,
         peer: &Arc<Peer>,
         place: Place,
         length: usize,
-    ) -> Option<&mut [u8]> {
+    ) -> &mut [u8] {
         let fits = match &self.to {
             None => true,
             Some((to, at)) => {
@@ -47,7 +48,10 @@ impl Batch {
                     && self.length + length <= LONGEST
             }
         };
-        fits.then(|| &mut self.datagrams[self.length..])
+        if !fits {
+            self.send(shared);
+        }
+        &mut self.datagrams[self.length..self.length + length]
     }
 
     /// The first `length` bytes of that room are a datagram.

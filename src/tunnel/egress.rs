@@ -23,7 +23,6 @@ pub(super) struct Egress {
     tun: Arc<Tun>,
     mtu: MtuReader,
     buffer: Vec<u8>,
-    inner: Vec<u8>,
     batch: Batch,
     unreachable: Unreachable,
     look: Duration,
@@ -35,7 +34,6 @@ impl Egress {
             tun,
             mtu,
             buffer: vec![0; ROOM],
-            inner: vec![0; ROOM],
             batch: Batch::new(ROOM),
             unreachable: Unreachable::new(),
             look: Duration::ZERO,
@@ -83,21 +81,14 @@ impl Egress {
     /// way.
     fn pass(&mut self, shared: &Shared, length: usize) {
         let read = &mut self.buffer[..length];
-        let (inner, batch) = (&mut self.inner, &mut self.batch);
-        if let Some(lost) = pass(shared, &self.tun, read, inner, batch) {
+        if let Some(lost) = pass(shared, &self.tun, read, &mut self.batch) {
             self.unreachable.tell(&self.tun, lost, shared.now());
         }
     }
 }
 
 /// Seals what was read and sends it; a packet that has no way is returned.
-fn pass<'p>(
-    shared: &Shared,
-    tun: &Tun,
-    read: &'p mut [u8],
-    inner: &mut [u8],
-    batch: &mut Batch,
-) -> Option<&'p [u8]> {
+fn pass<'p>(shared: &Shared, tun: &Tun, read: &'p mut [u8], batch: &mut Batch) -> Option<&'p [u8]> {
     let (vnet, packet) = if tun.has_vnet() {
         let (header, packet) = read.split_first_chunk_mut::<VNET_HEADER>()?;
         (VnetHeader::read(header), packet)
@@ -109,6 +100,6 @@ fn pass<'p>(
         return Some(packet);
     };
     let packets = Segments::new(vnet, packet)?;
-    let sent = peer.transmit(shared, packets, inner, batch);
+    let sent = peer.transmit(shared, packets, batch);
     (!sent).then_some(packet)
 }

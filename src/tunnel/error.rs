@@ -43,6 +43,9 @@ pub enum TunnelError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The system has no random numbers.
+    #[error("failed to get random numbers for the tunnel")]
+    Random,
     /// A thread or an event counter could not be had.
     #[error("failed to start the tunnel's threads")]
     Start(#[source] io::Error),

@@ -47,17 +47,17 @@ impl<'a> Handover<'a> {
         &mut self.buffer[self.used..]
     }
 
-    /// Hands over those of the packets in that room that are `wanted`, now or with those after
-    /// them.
+    /// Hands over those of the packets in that room, each with the number of its peer, that are
+    /// `wanted`, now or with those after them.
     pub(super) fn add(
         &mut self,
-        packets: impl Iterator<Item = Range<usize>>,
-        wanted: impl Fn(&[u8]) -> bool,
+        packets: impl Iterator<Item = (Range<usize>, u32)>,
+        wanted: impl Fn(&[u8], u32) -> bool,
     ) {
         let base = self.used;
-        for packet in packets {
+        for (packet, peer) in packets {
             let at = base + packet.start..base + packet.end;
-            if wanted(&self.buffer[at.clone()]) {
+            if wanted(&self.buffer[at.clone()], peer) {
                 self.add_one(at);
             }
         }

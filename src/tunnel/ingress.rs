@@ -1,22 +1,20 @@
 //! Out of UDP, into the TUN.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
-use seedwire_core::tunnel::{HANDSHAKE_ROOM, Refusal, packet};
+use seedwire_core::tunnel::noise::{Addressee, HANDSHAKE_ROOM, Identity, data_index};
+use seedwire_core::tunnel::{Refusal, packet};
 use tracing::debug;
 
 use super::handover::Handover;
-use super::noise::{Addressee, data_index};
-use super::peer::{Opening, Peer};
-use super::shared::{Shared, Table};
+use super::peer::{Opening, Run};
+use super::shared::{Shared, Table, random};
 use super::threads::{MOST_BYTES, MOST_PACKETS, ROOM, is_nothing};
 use super::tun::Tun;
 use super::udp::{self, Place, Received};
 
 /// Takes datagrams and hands what is in them to the TUN.
 pub(super) struct Ingress<'a> {
-    buffer: Vec<u8>,
     handover: Handover<'a>,
     opening: Opening,
 }
@@ -24,7 +22,6 @@ pub(super) struct Ingress<'a> {
 impl<'a> Ingress<'a> {
     pub(super) fn new(tun: &'a Tun) -> Self {
         Self {
-            buffer: vec![0; ROOM],
             handover: Handover::new(tun, 4 * ROOM),
             opening: Opening::default(),
         }
@@ -34,7 +31,7 @@ impl<'a> Ingress<'a> {
     pub(super) fn turn(&mut self, shared: &Shared, socket: BorrowedFd<'_>) {
         let mut bytes = 0;
         for _ in 0..MOST_PACKETS {
-            match udp::receive(socket, &mut self.buffer) {
+            match udp::receive(socket, self.handover.room(ROOM)) {
                 Ok(received) => {
                     self.pass(shared, received);
                     bytes += received.length;
@@ -50,57 +47,67 @@ impl<'a> Ingress<'a> {
         self.handover.flush();
     }
 
-    /// Opens what was received and hands it over, now or with what follows.
+    /// Opens what was received where it lies and hands it over, now or with what follows.
     fn pass(&mut self, shared: &Shared, received: Received) {
-        let Self {
-            buffer,
-            handover,
-            opening,
-        } = self;
         let table = shared.table.load();
-        let from = received.from;
-        let datagrams = buffer[..received.length].chunks(received.segment);
-        let mut datagrams = datagrams.peekable();
-        while let Some(datagram) = datagrams.next() {
-            let out = handover.room(received.length + HANDSHAKE_ROOM);
-            let peer = match addressee(shared, &table, from, datagram, out) {
-                Ok(peer) => peer,
-                Err(refusal) => {
-                    shared.refused.count(refusal);
-                    continue;
-                }
+        let mut run = Run {
+            from: received.from,
+            // Nothing was added since it was received, so that it is the same room.
+            datagrams: &mut self.handover.room(ROOM)[..received.length],
+            segment: received.segment,
+            at: 0,
+        };
+        while let Some(at) = run.next() {
+            let datagram = &run.datagrams[at.clone()];
+            let done = match (data_index(datagram), &table.identity) {
+                (Some(index), Some(identity)) => match table.by_index.get(&identity.peer(index)) {
+                    Some(peer) => {
+                        peer.receive(shared, &mut run, &mut self.opening);
+                        continue;
+                    }
+                    None => Err(Refusal::UnknownIndex),
+                },
+                (_, Some(identity)) => handshake(shared, &table, identity, run.from, datagram),
+                // Without a key of ours none can be for us.
+                (_, None) => Err(Refusal::WrongMac),
             };
-            peer.receive(shared, from, datagram, &mut datagrams, out, opening);
-            handover.add(opening.drain(), |packet| {
-                let source = packet::source(packet);
-                let owner = source.and_then(|source| table.allowed.lookup(source));
-                if owner != Some(peer.index) {
-                    shared.refused.count(Refusal::WrongSource);
-                }
-                owner == Some(peer.index)
-            });
+            if let Err(refusal) = done {
+                shared.refused.count(refusal);
+            }
+            run.at = at.end;
         }
+        self.handover.add(self.opening.drain(), |packet, peer| {
+            let source = packet::source(packet);
+            let owner = source.and_then(|source| table.allowed.lookup(source));
+            if owner != Some(peer) {
+                shared.refused.count(Refusal::WrongSource);
+            }
+            owner == Some(peer)
+        });
     }
 }
 
-/// The peer that a datagram is for. `out` is scratch, [`HANDSHAKE_ROOM`] bytes at least.
-fn addressee<'t>(
+/// Takes what is not a sealed packet.
+fn handshake(
     shared: &Shared,
-    table: &'t Table,
+    table: &Table,
+    identity: &Identity,
     from: Place,
-    datagram: &[u8],
-    out: &mut [u8],
-) -> Result<&'t Arc<Peer>, Refusal> {
-    let addressee = match (data_index(datagram), &table.identity) {
-        (Some(index), _) => Addressee::Index(index),
-        (None, Some(identity)) => identity.dispatch(from.address.ip(), datagram, out)?,
-        // Without a key of ours none can be for us.
-        (None, None) => return Err(Refusal::WrongMac),
-    };
-    match addressee {
-        Addressee::Index(index) => table.by_index.get(&index).ok_or(Refusal::UnknownIndex),
-        Addressee::Key(key) => table.by_key.get(&key).ok_or(Refusal::UnknownKey),
-        Addressee::Prove(length) => {
+    message: &[u8],
+) -> Result<(), Refusal> {
+    let mut out = [0; HANDSHAKE_ROOM];
+    let now = shared.now();
+    match identity.dispatch(now, from.address, message, &mut out, &mut random)? {
+        Addressee::Initiation(initiation) => {
+            let peer = table.by_key.get(initiation.peer());
+            let peer = peer.ok_or(Refusal::UnknownKey)?;
+            Ok(peer.respond(shared, from, *initiation)?)
+        }
+        Addressee::Peer(index) => {
+            let peer = table.by_index.get(&index).ok_or(Refusal::UnknownIndex)?;
+            Ok(peer.take(shared, from, message)?)
+        }
+        Addressee::Prove { length } => {
             if let Some(udp) = shared.udp.load().as_ref() {
                 let _ = udp.send(&from, &out[..length], length, true);
             }

@@ -15,7 +15,6 @@ mod handover;
 mod ingress;
 mod kernel;
 mod load;
-mod noise;
 mod offload;
 mod peer;
 mod settings;
@@ -216,7 +215,7 @@ impl Device {
             mtu: AtomicUsize::new(usize::from(options.mtu)),
             udp: ArcSwapOption::empty(),
             table: ArcSwap::from_pointee(Table::default()),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::new()),
             schedule: Schedule::default(),
             rebound: event()?,
             stop: event()?,

@@ -2,24 +2,25 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use seedwire_core::tunnel::noise::{
+    Engine, HANDSHAKE_ROOM, Initiation, OVERHEAD, Opened, Opener, RESPONSE_ROOM, Sending, Taken,
+    data_index,
+};
 use seedwire_core::tunnel::{
-    Action, Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened, PeerState, PeerTimers, Policy,
-    Roaming, offload::Segments, packet,
+    Action, EngineError, PeerState, PeerTimers, Policy, Roaming, offload::Segments, packet,
 };
 use seedwire_core::types::PublicKey;
 use tracing::{debug, info, warn};
 
 use super::batch::Batch;
-use super::noise::{Noise, data_index};
 use super::offload::Refusal;
-use super::shared::{Earliest, Shared, lock};
+use super::shared::{Earliest, Shared, lock, random, since_1970};
 use super::udp::{Place, is_of_this_host};
 
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
@@ -29,10 +30,11 @@ const MOST_STAGED_BYTES: usize = 4 << 20;
 /// So many handshakes in a row that are too old are told.
 const MOST_OUTDATED: u32 = 3;
 
-/// A peer. The packet threads hold its lock for one run of packets at a time.
+/// A peer. A packet thread takes its lock once for each run of packets, and holds it neither while
+/// it seals nor while it opens them.
 pub(super) struct Peer {
     pub(super) key: PublicKey,
-    /// 24 random bits; its sessions carry them above a session number.
+    /// 24 random bits; the indices of its sessions lead to them.
     pub(super) index: u32,
     state: AtomicU8,
     due: Earliest,
@@ -40,6 +42,8 @@ pub(super) struct Peer {
     pub(super) transmitted: AtomicU64,
     /// Which runs of datagrams the way to it does not take in one call.
     refusal: Refusal,
+    /// Opens what comes from it; for the thread that receives.
+    pub(super) opener: Opener,
     pub(super) live: Mutex<Live>,
 }
 
@@ -47,7 +51,7 @@ pub(super) struct Peer {
 pub(super) struct Live {
     pub(super) name: String,
     /// Absent while this host has no private key, and once the peer is removed.
-    pub(super) engine: Option<Noise>,
+    pub(super) engine: Option<Engine>,
     pub(super) timers: PeerTimers,
     pub(super) place: Option<Place>,
     pub(super) last_handshake: Option<SystemTime>,
@@ -58,31 +62,51 @@ pub(super) struct Live {
     pub(super) in_turn: u64,
     /// How many handshakes of the peer were older than its last one, since that.
     outdated: u32,
-    staged: VecDeque<Vec<u8>>,
+    staged: VecDeque<Staged>,
 }
 
-/// The most datagrams that are opened before the other direction gets its turn.
-const MOST_OPENED: usize = 64;
-
-/// How far a run of packets was sealed.
-enum Sealed {
-    All,
-    /// There was no more room.
-    Part,
-    /// Nothing was: there is no address to send to, or none that the tunnel itself is not the way
-    /// to.
-    NoPlace,
+/// A packet that waits for a session, with room around it to be sealed in place.
+struct Staged {
+    datagram: Vec<u8>,
+    /// The length of the packet in it.
+    length: usize,
 }
 
-/// Where inner packets lie in a buffer.
+impl Staged {
+    /// Room for a packet of this length, which will be padded to the other.
+    fn new(length: usize, padded: usize) -> Self {
+        let datagram = vec![0; padded + OVERHEAD];
+        Self { datagram, length }
+    }
+}
+
+/// Datagrams that came from one place in one receive.
+pub(super) struct Run<'b> {
+    pub(super) from: Place,
+    /// All as long as the first, the last maybe shorter.
+    pub(super) datagrams: &'b mut [u8],
+    pub(super) segment: usize,
+    /// Where the next one begins.
+    pub(super) at: usize,
+}
+
+impl Run<'_> {
+    /// Where the next datagram is; `None` after the last one.
+    pub(super) fn next(&self) -> Option<Range<usize>> {
+        let end = self.datagrams.len().min(self.at + self.segment);
+        (self.at < end).then_some(self.at..end)
+    }
+}
+
+/// Where inner packets lie in a buffer, and the peer that each is of.
 #[derive(Default)]
 pub(super) struct Opening {
-    packets: Vec<Range<usize>>,
+    packets: Vec<(Range<usize>, u32)>,
 }
 
 impl Opening {
     /// Takes out what there is.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Range<usize>> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Range<usize>, u32)> {
         self.packets.drain(..)
     }
 }
@@ -97,6 +121,7 @@ impl Peer {
             received: AtomicU64::new(0),
             transmitted: AtomicU64::new(0),
             refusal: Refusal::none(),
+            opener: Opener::default(),
             live: Mutex::new(Live {
                 name,
                 engine: None,
@@ -129,24 +154,26 @@ impl Peer {
     /// Starts a handshake unless a session stands.
     pub(super) fn wake(&self, shared: &Shared) {
         let mut live = lock(&self.live);
+        let now = shared.now();
         if live
             .engine
             .as_ref()
-            .is_some_and(|engine| !engine.has_session())
+            .is_some_and(|engine| engine.sending(now).is_none())
         {
             live.timers.want_session();
-            self.service(shared, &mut live, shared.now());
+            self.service(shared, &mut live, now);
         }
     }
 
     /// Does what the timers ask for, and tells of a change of state.
     pub(super) fn service(&self, shared: &Shared, live: &mut Live, now: Duration) {
-        if live.engine.is_some() {
+        if let Some(engine) = &mut live.engine {
+            engine.expire(now);
             let mut random = || getrandom::u32().unwrap_or_default();
             while let Some(action) = live.timers.poll(now, &mut random) {
                 match action {
                     Action::Initiate { silent } => self.initiate(shared, live, now, silent),
-                    Action::Keepalive => self.seal_and_send(shared, live, now, &[]),
+                    Action::Keepalive => self.send_sealed(shared, live, now, Staged::new(0, 0)),
                     Action::GiveUp => live.drop_staged(shared),
                 }
             }
@@ -155,10 +182,11 @@ impl Peer {
     }
 
     fn after(&self, shared: &Shared, live: &Live) {
-        if live.engine.is_none() {
+        let Some(engine) = &live.engine else {
             return;
-        }
-        if let Some(at) = live.timers.deadline()
+        };
+        let deadlines = [live.timers.deadline(), engine.deadline()];
+        if let Some(at) = deadlines.into_iter().flatten().min()
             && self.due.lower(at)
         {
             shared.schedule.add(at, self.index);
@@ -197,21 +225,22 @@ impl Peer {
         let Some(engine) = &mut live.engine else {
             return;
         };
-        match engine.initiate(now, &mut message) {
-            Ok(length) => self.send(shared, live, &message[..length]),
+        match engine.initiate(now, since_1970(), &mut random, &mut message) {
+            Ok(()) => self.send(shared, live, &message),
             Err(error) => debug!(peer = live.name, %error, "no handshake initiation"),
         }
     }
 
     /// Seals one packet (empty: a keepalive) and sends it; for what is not a run of packets.
-    fn seal_and_send(&self, shared: &Shared, live: &mut Live, now: Duration, packet: &[u8]) {
-        let mut datagram = vec![0; packet.len() + OVERHEAD];
-        let Some(engine) = &mut live.engine else {
+    fn send_sealed(&self, shared: &Shared, live: &mut Live, now: Duration, mut packet: Staged) {
+        let Some(engine) = &live.engine else {
             return;
         };
-        if let Ok(length) = engine.seal(now, packet, &mut datagram) {
-            live.timers.on_sent(now, !packet.is_empty());
-            self.send(shared, live, &datagram[..length]);
+        let sending = engine.sending(now).ok_or(EngineError::NoSession);
+        let sealed = sending.and_then(|it| it.seal(now, &mut packet.datagram, packet.length));
+        if sealed.is_ok() {
+            live.timers.on_sent(now, packet.length > 0);
+            self.send(shared, live, &packet.datagram);
         } else {
             live.timers.want_session();
         }
@@ -233,81 +262,55 @@ impl Peer {
         }
     }
 
-    /// Seals inner packets into the batch, and sends it each time it is full. Each is cut into
-    /// `inner` first. Without a session they wait for one; false when they are lost, because
-    /// there is no way to the peer.
+    /// Seals inner packets into the batch, which is sent each time it is full. Without a session
+    /// they wait for one; false when they are lost, because there is no way to the peer.
     pub(super) fn transmit(
         self: &Arc<Self>,
         shared: &Shared,
         mut packets: Segments<'_>,
-        inner: &mut [u8],
         batch: &mut Batch,
     ) -> bool {
-        loop {
-            match self.seal_run(shared, &mut packets, inner, batch) {
-                // The lock is not held while it is sent: the other direction goes on.
-                Sealed::Part => batch.send(shared),
-                Sealed::All => return true,
-                Sealed::NoPlace => return false,
-            }
-        }
-    }
-
-    /// Seals as many packets as the batch takes.
-    fn seal_run(
-        self: &Arc<Self>,
-        shared: &Shared,
-        packets: &mut Segments<'_>,
-        inner: &mut [u8],
-        batch: &mut Batch,
-    ) -> Sealed {
         let now = shared.now();
         let mtu = shared.mtu.load(Ordering::Relaxed);
         let mut live = lock(&self.live);
-        let live = &mut *live;
-        let Some(place) = live
-            .place
-            .filter(|to| !is_own(shared, packets.whole(), *to))
-        else {
-            return Sealed::NoPlace;
+        let place = live.place;
+        let Some(place) = place.filter(|to| !is_own(shared, packets.whole(), *to)) else {
+            return false;
         };
-        let (mut done, mut sealed_any, mut staged) = (Sealed::All, false, false);
+        let Some(sending) = live.sending(now) else {
+            self.stage(shared, &mut live, now, packets);
+            return true;
+        };
+        if sending.is_worn() {
+            live.timers.want_session();
+        }
+        live.timers.on_sent(now, true);
+        self.after(shared, &live);
+        drop(live);
         while let Some(length) = packets.next_length() {
-            let Some(engine) = live.engine.as_mut() else {
-                return Sealed::All;
-            };
             let padded = packet::padded(length, mtu);
-            let room = match engine.has_session() {
-                false => None,
-                true => match batch.room(self, place, padded + OVERHEAD) {
-                    None => {
-                        done = Sealed::Part;
-                        break;
-                    }
-                    room => room,
-                },
-            };
-            packets.next_into(inner);
-            inner[length..padded].fill(0);
-            let packet = &inner[..padded];
-            let sealed = room.and_then(|room| engine.seal(now, packet, room).ok());
-            if let Some(length) = sealed {
-                batch.add(self, place, length);
-                sealed_any = true;
-            } else {
-                live.stage(shared, packet);
-                staged = true;
+            let room = batch.room(shared, self, place, padded + OVERHEAD);
+            packets.next_into(&mut room[Opened::PACKET..]);
+            if sending.seal(now, room, length).is_ok() {
+                batch.add(self, place, padded + OVERHEAD);
             }
         }
-        if staged {
-            live.timers.want_session();
-            self.service(shared, live, now);
+        true
+    }
+
+    /// Lets packets wait for a session.
+    fn stage(&self, shared: &Shared, live: &mut Live, now: Duration, mut packets: Segments<'_>) {
+        if live.engine.is_none() {
+            return;
         }
-        if sealed_any {
-            live.timers.on_sent(now, true);
-            self.after(shared, live);
+        let mtu = shared.mtu.load(Ordering::Relaxed);
+        while let Some(length) = packets.next_length() {
+            let mut packet = Staged::new(length, packet::padded(length, mtu));
+            packets.next_into(&mut packet.datagram[Opened::PACKET..]);
+            live.stage(shared, packet);
         }
-        done
+        live.timers.want_session();
+        self.service(shared, live, now);
     }
 
     /// Sends sealed datagrams of `segment` bytes each, the last maybe shorter.
@@ -344,102 +347,119 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes datagrams from one place, the first and those after it that are for this peer, and
-    /// opens them side by side into `out`, which has room for them all and for a handshake.
-    pub(super) fn receive<'d>(
-        &self,
-        shared: &Shared,
-        from: Place,
-        first: &'d [u8],
-        more: &mut Peekable<impl Iterator<Item = &'d [u8]>>,
-        out: &mut [u8],
-        opening: &mut Opening,
-    ) {
+    /// Opens in place the next datagram of the run, and those after it in the same session.
+    pub(super) fn receive(&self, shared: &Shared, run: &mut Run<'_>, opening: &mut Opening) {
         let now = shared.now();
+        let (mut bytes, mut data, mut confirms) = (0, false, false);
+        let mut receivers = self.opener.lock();
+        let mut session = None;
+        while let Some(at) = run.next() {
+            let datagram = &mut run.datagrams[at.clone()];
+            let index = data_index(datagram);
+            if session.is_some() && index != session {
+                break;
+            }
+            session = index;
+            run.at = at.end;
+            match receivers.open(now, datagram) {
+                Ok(opened) => {
+                    bytes += datagram.len() as u64;
+                    data |= opened.length > 0;
+                    confirms |= opened.confirms;
+                    let packet = at.start + Opened::PACKET;
+                    if opened.length > 0 {
+                        opening
+                            .packets
+                            .push((packet..packet + opened.length, self.index));
+                    }
+                }
+                Err(error) => shared.refused.count(error.into()),
+            }
+        }
+        drop(receivers);
+        if bytes > 0 {
+            self.received.fetch_add(bytes, Ordering::Relaxed);
+            self.on_opened(shared, now, run.from, data, confirms);
+        }
+    }
+
+    /// Authentic datagrams came, maybe the first of a session.
+    fn on_opened(&self, shared: &Shared, now: Duration, from: Place, data: bool, confirms: bool) {
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let mut next = Some(first);
-        let (mut at, mut count) = (0, 0);
-        while let Some(datagram) = next {
-            let length = self.take(shared, live, now, from, datagram, &mut out[at..]);
-            if length > 0 {
-                opening.packets.push(at..at + length);
-                at += length;
-            }
-            count += 1;
-            let ours =
-                |datagram: &&[u8]| count < MOST_OPENED && data_index(datagram) == Some(self.index);
-            next = more.next_if(ours);
+        live.moved_to(from, now);
+        live.timers.on_received(now, data);
+        if confirms && live.engine.as_mut().is_some_and(Engine::confirm) {
+            live.outdated = 0;
+            live.last_handshake = Some(SystemTime::now());
+            live.took = None;
+            live.timers.on_handshake(now, false);
+            self.flush(shared, live, now);
+            self.service(shared, live, now);
         }
         self.after(shared, live);
     }
 
-    /// Takes an authentic-looking datagram; returns the length of the inner packet in `out`.
-    fn take(
+    /// Answers a handshake initiation of this peer.
+    pub(super) fn respond(
         &self,
         shared: &Shared,
-        live: &mut Live,
-        now: Duration,
         from: Place,
-        datagram: &[u8],
-        out: &mut [u8],
-    ) -> usize {
-        let Some(engine) = &mut live.engine else {
-            return 0;
-        };
-        let opened = match engine.open(now, from.address.ip(), datagram, out) {
-            Ok(opened) => opened,
-            Err(error) => {
-                shared.refused.count(error.into());
-                debug!(peer = live.name, %error, "datagram dropped");
-                if error == EngineError::Replayed && datagram.starts_with(&[1]) {
-                    live.note_outdated();
-                }
-                return 0;
-            }
-        };
+        initiation: Initiation,
+    ) -> Result<(), EngineError> {
+        let now = shared.now();
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let engine = live.engine.as_mut().ok_or(EngineError::NoSession)?;
+        let mut response = [0; RESPONSE_ROOM];
+        let done = engine.respond(now, initiation, &mut random, &mut response);
+        if done == Err(EngineError::Replayed) {
+            live.note_outdated();
+        }
+        done?;
         self.received
-            .fetch_add(datagram.len() as u64, Ordering::Relaxed);
-        if opened != Opened::Cookie {
+            .fetch_add(HANDSHAKE_ROOM as u64, Ordering::Relaxed);
+        live.moved_to(from, now);
+        live.timers.on_received(now, false);
+        self.send(shared, live, &response);
+        self.after(shared, live);
+        Ok(())
+    }
+
+    /// Takes a handshake response, or a cookie, that is for this peer.
+    pub(super) fn take(
+        &self,
+        shared: &Shared,
+        from: Place,
+        message: &[u8],
+    ) -> Result<(), EngineError> {
+        let now = shared.now();
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let engine = live.engine.as_mut().ok_or(EngineError::NoSession)?;
+        let taken = engine.take(now, message)?;
+        self.received
+            .fetch_add(message.len() as u64, Ordering::Relaxed);
+        if taken == Taken::Session {
             live.moved_to(from, now);
+            let began = live.timers.last_initiation();
+            live.outdated = 0;
+            live.took = began.map(|began| now.saturating_sub(began));
+            live.last_handshake = Some(SystemTime::now());
+            live.timers.on_handshake(now, true);
+            if live.staged.is_empty() {
+                // The peer uses the session only once it has seen that we do.
+                self.send_sealed(shared, live, now, Staged::new(0, 0));
+            }
+            self.flush(shared, live, now);
+            self.service(shared, live, now);
         }
-        match opened {
-            Opened::Packet { length, completes } => {
-                live.timers.on_received(now, length > 0);
-                if completes {
-                    live.outdated = 0;
-                    live.last_handshake = Some(SystemTime::now());
-                    live.took = None;
-                    live.timers.on_handshake(now, false);
-                    self.flush(shared, live, now);
-                    self.service(shared, live, now);
-                }
-                length
-            }
-            Opened::Initiation { length } => {
-                live.timers.on_received(now, false);
-                self.send(shared, live, &out[..length]);
-                0
-            }
-            Opened::Response { length } => {
-                let began = live.timers.last_initiation();
-                live.outdated = 0;
-                live.took = began.map(|began| now.saturating_sub(began));
-                live.last_handshake = Some(SystemTime::now());
-                live.timers.on_handshake(now, true);
-                live.timers.on_sent(now, false);
-                self.send(shared, live, &out[..length]);
-                self.flush(shared, live, now);
-                self.service(shared, live, now);
-                0
-            }
-            Opened::Cookie => 0,
-        }
+        Ok(())
     }
 
     fn flush(&self, shared: &Shared, live: &mut Live, now: Duration) {
         while let Some(packet) = live.unstage(shared) {
-            self.seal_and_send(shared, live, now, &packet);
+            self.send_sealed(shared, live, now, packet);
         }
     }
 }
@@ -455,21 +475,28 @@ fn is_own(shared: &Shared, packet: &[u8], to: Place) -> bool {
 }
 
 impl Live {
-    fn stage(&mut self, shared: &Shared, packet: &[u8]) {
+    /// What packets are sealed with now.
+    fn sending(&self, now: Duration) -> Option<Arc<Sending>> {
+        self.engine.as_ref()?.sending(now).map(Arc::clone)
+    }
+
+    fn stage(&mut self, shared: &Shared, packet: Staged) {
         while self.staged.len() >= MOST_STAGED {
             self.unstage(shared);
         }
-        let all = shared.staged.fetch_add(packet.len(), Ordering::Relaxed);
-        if all + packet.len() > MOST_STAGED_BYTES {
-            shared.staged.fetch_sub(packet.len(), Ordering::Relaxed);
+        let size = packet.datagram.len();
+        let all = shared.staged.fetch_add(size, Ordering::Relaxed);
+        if all + size > MOST_STAGED_BYTES {
+            shared.staged.fetch_sub(size, Ordering::Relaxed);
         } else {
-            self.staged.push_back(packet.to_vec());
+            self.staged.push_back(packet);
         }
     }
 
-    fn unstage(&mut self, shared: &Shared) -> Option<Vec<u8>> {
+    fn unstage(&mut self, shared: &Shared) -> Option<Staged> {
         let packet = self.staged.pop_front()?;
-        shared.staged.fetch_sub(packet.len(), Ordering::Relaxed);
+        let size = packet.datagram.len();
+        shared.staged.fetch_sub(size, Ordering::Relaxed);
         Some(packet)
     }
 

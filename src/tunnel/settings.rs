@@ -21,6 +21,8 @@ pub struct Settings {
     pub listen_port: Option<u16>,
     /// The mark on the tunnel's own packets; 0: none.
     pub fwmark: u32,
+    /// How many handshakes a second one address may ask for without a proof; only in userspace.
+    pub handshakes_per_address: u32,
     /// The peers.
     pub peers: Vec<config::Peer>,
 }
@@ -29,7 +31,8 @@ pub struct Settings {
 pub(super) fn apply(shared: &Shared, settings: &Settings) -> Result<Vec<String>, TunnelError> {
     let mut state = lock(&shared.state);
     state.bind(shared, settings.listen_port.unwrap_or(0), settings.fwmark)?;
-    state.set_private_key(shared, Some(settings.private_key.clone()));
+    state.set_handshakes_per_address(settings.handshakes_per_address);
+    state.set_private_key(shared, Some(settings.private_key.clone()))?;
     let wanted: BTreeSet<PublicKey> = settings.peers.iter().map(|peer| peer.public_key).collect();
     let gone: Vec<_> = state
         .entries

@@ -5,17 +5,18 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::eventfd::EventFd;
+use seedwire_core::tunnel::noise::Identity;
 use seedwire_core::tunnel::{AllowedIps, PathState, Paths, PeerState, Refusal};
 use seedwire_core::types::{InterfaceName, PublicKey};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::clock::Clock;
 use super::error::Failure;
-use super::noise::Identity;
 use super::offload::Offload;
 use super::peer::Peer;
 use super::state::State;
@@ -25,6 +26,18 @@ use super::udp::Udp;
 /// on for long.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 32 random bytes for the protocol.
+pub(super) fn random() -> Option<Zeroizing<[u8; 32]>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut bytes[..]).ok().map(|()| bytes)
+}
+
+/// The time that handshakes state: since the first second of 1970.
+pub(super) fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// A device, as its threads and handles see it.

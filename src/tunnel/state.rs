@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seedwire_core::config;
+use seedwire_core::tunnel::noise::{Engine, Identity};
 use seedwire_core::tunnel::{AllowedIps, Policy, Prefixes};
 use seedwire_core::types::{Endpoint, Prefix, PresharedKey, PrivateKey, PublicKey};
 
 use super::error::TunnelError;
-use super::noise::{Identity, Noise};
 use super::peer::Peer;
-use super::shared::{Shared, Table, lock};
+use super::shared::{Shared, Table, lock, random};
 use super::udp::Udp;
 
 /// So many changes by others are told one by one.
@@ -22,6 +23,8 @@ const MOST_TOLD: usize = 100;
 #[derive(Default)]
 pub(super) struct State {
     pub(super) private_key: Option<PrivateKey>,
+    /// How many handshakes a second one address may ask for without a proof.
+    handshakes_per_address: u32,
     identity: Option<Arc<Identity>>,
     public_key: Option<PublicKey>,
     /// The port asked for; 0: any.
@@ -49,6 +52,14 @@ pub(super) struct Entry {
 }
 
 impl State {
+    /// Nothing is configured yet.
+    pub(super) fn new() -> Self {
+        Self {
+            handshakes_per_address: config::HANDSHAKES_PER_ADDRESS,
+            ..Self::default()
+        }
+    }
+
     /// Makes what stands known to the packet threads.
     pub(super) fn publish(&self, shared: &Shared) {
         let peers = self.entries.values().map(|entry| Arc::clone(&entry.peer));
@@ -89,18 +100,33 @@ impl State {
         self.public_key.as_ref() == Some(key)
     }
 
-    pub(super) fn set_private_key(&mut self, shared: &Shared, key: Option<PrivateKey>) {
+    pub(super) fn set_private_key(
+        &mut self,
+        shared: &Shared,
+        key: Option<PrivateKey>,
+    ) -> Result<(), TunnelError> {
         if self.private_key == key {
-            return;
+            return Ok(());
         }
+        let limit = self.handshakes_per_address;
+        let identity = |key| Identity::new(key, limit, &mut random).ok_or(TunnelError::Random);
+        let identity = key.as_ref().map(identity).transpose()?;
         self.public_key = key.as_ref().map(PrivateKey::public_key);
-        self.identity = key.as_ref().map(|key| Arc::new(Identity::new(key)));
+        self.identity = identity.map(Arc::new);
         self.private_key = key;
         if let Some(own) = self.public_key {
             self.remove_peer(shared, &own);
         }
         for entry in self.entries.values() {
-            entry.renew_engine(shared, self.private_key.as_ref(), self.identity.as_deref());
+            entry.renew_engine(shared, self.private_key.as_ref(), self.identity.as_ref());
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_handshakes_per_address(&mut self, limit: u32) {
+        self.handshakes_per_address = limit;
+        if let Some(identity) = &self.identity {
+            identity.set_per_address(limit);
         }
     }
 
@@ -140,7 +166,7 @@ impl State {
 
     /// Adds a peer without anything, or finds the one that is there.
     pub(super) fn add_peer(&mut self, shared: &Shared, key: PublicKey, name: &str) -> &mut Entry {
-        let (own, identity) = (self.private_key.as_ref(), self.identity.as_deref());
+        let (own, identity) = (self.private_key.as_ref(), self.identity.as_ref());
         self.entries.entry(key).or_insert_with(|| {
             let table = shared.table.load();
             let index = loop {
@@ -198,7 +224,7 @@ impl State {
         key: &PublicKey,
         psk: Option<PresharedKey>,
     ) {
-        let (own, identity) = (self.private_key.as_ref(), self.identity.as_deref());
+        let (own, identity) = (self.private_key.as_ref(), self.identity.as_ref());
         if let Some(entry) = self.entries.get_mut(key)
             && entry.preshared_key != psk
         {
@@ -255,13 +281,24 @@ fn rebind(shared: &Shared, port: u16, fwmark: u32) -> Result<u16, TunnelError> {
 
 impl Entry {
     /// A key that nothing can be agreed on with gets no engine: nothing is sent there.
-    fn renew_engine(&self, shared: &Shared, own: Option<&PrivateKey>, identity: Option<&Identity>) {
+    fn renew_engine(
+        &self,
+        shared: &Shared,
+        own: Option<&PrivateKey>,
+        identity: Option<&Arc<Identity>>,
+    ) {
         let mut live = lock(&self.peer.live);
         let peer = &self.peer;
+        let preshared = self.preshared_key.clone();
         let agrees = own.is_some_and(|own| own.agrees_with(&peer.key));
-        live.engine = identity.filter(|_| agrees).map(|identity| {
-            Noise::new(identity, &peer.key, self.preshared_key.as_ref(), peer.index)
-        });
+        match (&mut live.engine, identity.filter(|_| agrees).cloned()) {
+            (Some(engine), Some(identity)) => engine.set_keys(identity, preshared),
+            (engine, identity) => {
+                let opener = peer.opener.clone();
+                *engine = identity
+                    .map(|identity| Engine::new(identity, peer.key, preshared, peer.index, opener));
+            }
+        }
         live.timers.on_keys_changed();
         if live.engine.is_none() {
             live.drop_staged(shared);

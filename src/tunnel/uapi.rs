@@ -263,7 +263,8 @@ impl Edit<'_> {
         match line {
             SetLine::PrivateKey(key) => {
                 self.note("the private key");
-                self.state.set_private_key(self.shared, key);
+                let set = self.state.set_private_key(self.shared, key);
+                set.map_err(|_| UapiError::Io)?;
             }
             SetLine::ListenPort(port) => self.bind(port, self.state.fwmark)?,
             SetLine::Fwmark(mark) => self.bind(self.state.listen_port(), mark)?,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::leaf::Period;
 use super::model::{
-    Backend, Cache, Config, Control, Dnat, Dns, Lifetimes, Log, LogFormat, LogLevel, Network,
-    Order, Peer, PortRelay, Route, Routes, Tunnel, Zone, default_socket,
+    Backend, Cache, Config, Control, Dnat, Dns, HANDSHAKES_PER_ADDRESS, Lifetimes, Log, LogFormat,
+    LogLevel, Network, Order, Peer, PortRelay, Route, Routes, Tunnel, Zone, default_socket,
 };
 use super::read::At;
 use super::written::{self, List};
@@ -76,6 +76,10 @@ fn tunnel(tunnel: written::Tunnel) -> Option<Tunnel> {
         listen_port: tunnel.listen_port.and_then(|at| narrow(at.value.0)),
         mtu: tunnel.mtu.and_then(|at| narrow(at.value.0)),
         fwmark: tunnel.fwmark.map(|at| at.value.0),
+        handshakes_per_address: tunnel
+            .handshakes_per_address
+            .and_then(|at| narrow(at.value.0))
+            .unwrap_or(HANDSHAKES_PER_ADDRESS),
         resolvers: map(tunnel.resolvers, |server| Some(server.0))?,
         peers: map(tunnel.peers, peer)?,
     })

@@ -46,6 +46,9 @@ pub struct Tunnel {
     /// The mark on the tunnel's own UDP packets; `None`: only where a rule needs one, then
     /// [`DEFAULT_FWMARK`].
     pub fwmark: Option<u32>,
+    /// How many handshakes a second one IPv4 address, or one /64 of IPv6, may ask for before its
+    /// senders have to prove their addresses; only in userspace.
+    pub handshakes_per_address: u32,
     /// Who resolves endpoint names; empty: the general upstreams, else the system's.
     pub resolvers: Vec<SocketAddr>,
     /// The peers, with names and keys that differ.
@@ -54,6 +57,10 @@ pub struct Tunnel {
 
 /// The mark on the tunnel's own UDP packets where a policy rule needs one.
 pub const DEFAULT_FWMARK: u32 = 0x1000;
+
+/// How many handshakes a second one address may ask for without a proof: all peers behind a
+/// Service or a NAT share one, and may all come back at once.
+pub const HANDSHAKES_PER_ADDRESS: u32 = 2000;
 
 /// Who carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

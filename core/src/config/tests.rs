@@ -192,7 +192,7 @@ fn a_zone_keeps_answers_as_long_as_the_rest_unless_it_says_otherwise() {
 #[test]
 fn values_are_read_in_each_of_their_forms() {
     let text = tunnel(
-        "  fwmark: 0x20\n  listenPort: 51820\nnetwork:\n  routes:\n    \
+        "  fwmark: 0x20\n  listenPort: 51820\n  handshakesPerAddress: 50\nnetwork:\n  routes:\n    \
          - {to: 10.240.16.0/21, table: 254, metric: 0}\n    - {to: 10.240.24.0/21, table: 7}\n\
          dns: {upstreams: [system, \"fd10::a\"], cache: {maxBytes: 64KiB, maxTTL: 500ms}}\n\
          control: {http: \":80\", startupWait: never, socket: /run/x.sock}\n\
@@ -201,6 +201,7 @@ fn values_are_read_in_each_of_their_forms() {
     let config = parsed(&text).config;
     let tunnel = config.tunnel.expect("it has a tunnel");
     assert_eq!((tunnel.fwmark, tunnel.listen_port), (Some(32), Some(51820)));
+    assert_eq!(tunnel.handshakes_per_address, 50);
     let Routes::List(routes) = config.network.routes else {
         panic!("a list of routes");
     };

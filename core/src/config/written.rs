@@ -62,6 +62,9 @@ sections! {
         "mtu" mtu: Whole<576, 65535>;
         /// The mark on the tunnel's own packets. Default: 0x1000 where a rule needs one.
         "fwmark" fwmark: Mark;
+        /// How many handshakes a second one address (of IPv6 one /64) may ask for before its
+        /// senders have to prove theirs; only in userspace. Default: 2000.
+        "handshakesPerAddress" handshakes_per_address: Whole<1, 1_000_000>;
         /// Who resolves endpoint names. Default: `dns.upstreams`, else the system's servers.
         "resolvers" resolvers: List<DnsAddress>;
         /// The other ends of the tunnel.

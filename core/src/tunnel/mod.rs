@@ -2,7 +2,6 @@
 
 mod allowed_ips;
 mod answers;
-mod engine;
 #[cfg(test)]
 mod liveness_tests;
 pub mod noise;
@@ -19,7 +18,7 @@ mod unreachable;
 mod watch;
 
 pub use allowed_ips::AllowedIps;
-pub use engine::{Engine, EngineError, HANDSHAKE_ROOM, OVERHEAD, Opened};
+pub use noise::{Engine, EngineError, OVERHEAD};
 pub use path::{PathState, Paths};
 pub use prefixes::Prefixes;
 pub use refusal::Refusal;

@@ -1,4 +1,4 @@
-use super::{EngineError, noise};
+use super::EngineError;
 
 /// Why a datagram that came to the tunnel's port, or the packet in it, was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +57,9 @@ impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::NoSession => Self::UnknownIndex,
-            EngineError::NotAuthentic => Self::NotAuthentic,
+            EngineError::NotAuthentic | EngineError::WeakKey => Self::NotAuthentic,
             EngineError::Replayed => Self::Replayed,
-        }
-    }
-}
-
-impl From<noise::EngineError> for Refusal {
-    fn from(error: noise::EngineError) -> Self {
-        use noise::EngineError as Error;
-
-        match error {
-            Error::NoSession => Self::UnknownIndex,
-            Error::NotAuthentic | Error::WeakKey => Self::NotAuthentic,
-            Error::Replayed => Self::Replayed,
-            Error::TooSoon | Error::NoRandomness => Self::TooOften,
+            EngineError::TooSoon | EngineError::NoRandomness => Self::TooOften,
         }
     }
 }

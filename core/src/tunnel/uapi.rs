@@ -47,8 +47,8 @@ pub enum SetLine {
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UapiError {
-    /// The request could not be read.
-    #[error("the request could not be read")]
+    /// The request could not be read, or not done by the system.
+    #[error("the request could not be read or done")]
     Io,
     /// The line is not `KEY=VALUE`.
     #[error("a line is not KEY=VALUE")]

@@ -126,6 +126,7 @@ mod tests {
             private_key: PrivateKey::from_bytes([9; 32]),
             listen_port: None,
             fwmark: 0,
+            handshakes_per_address: 2000,
             peers,
         }
     }

@@ -106,17 +106,25 @@ impl Engine {
     }
 
     /// Ends all sessions and forgets their keys.
-    pub fn end(&mut self) {
+    fn end(&mut self) {
         (self.pending, self.current, self.next) = (None, None, None);
         *self.receivers.lock() = Receivers::default();
+    }
+
+    /// When [`Engine::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        let sessions = [&self.current, &self.next].into_iter().flatten();
+        let sessions = sessions.map(|session| session.ends());
+        let pending = self.pending.iter().map(|asked| asked.at + REJECT_AFTER);
+        sessions.chain(pending).min()
     }
 
     /// Forgets sessions that have lasted their time.
     pub fn expire(&mut self, now: Duration) {
         for slot in [&mut self.current, &mut self.next] {
-            slot.take_if(|session| !session.is_usable(now));
+            slot.take_if(|session| now >= session.ends());
         }
-        let old = |asked: &mut Box<Asked>| now.saturating_sub(asked.at) >= REJECT_AFTER;
+        let old = |asked: &mut Box<Asked>| now >= asked.at + REJECT_AFTER;
         self.pending.take_if(old);
         self.receivers.lock().expire(now);
     }
@@ -265,6 +273,13 @@ impl Engine {
                 return index;
             }
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // What opens for it is shared, and must not outlive it.
+        self.end();
     }
 }
 

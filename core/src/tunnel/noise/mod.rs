@@ -32,6 +32,9 @@ pub const OVERHEAD: usize = 32;
 /// The room that a handshake message needs.
 pub const HANDSHAKE_ROOM: usize = 148;
 
+/// The room that a handshake response needs.
+pub const RESPONSE_ROOM: usize = 92;
+
 /// Gives 32 bytes that nobody can guess, or none where the system has no randomness.
 pub type Random<'a> = &'a mut dyn FnMut() -> Option<Zeroizing<[u8; 32]>>;
 

@@ -37,10 +37,14 @@ impl Sending {
         }
     }
 
+    /// When it ends.
+    pub(super) fn ends(&self) -> Duration {
+        self.began + REJECT_AFTER
+    }
+
     /// Whether packets can be sealed now.
     pub fn is_usable(&self, now: Duration) -> bool {
-        now.saturating_sub(self.began) < REJECT_AFTER
-            && self.counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+        now < self.ends() && self.counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
     }
 
     /// Whether so many packets were sealed that there should be a new session.
@@ -137,16 +141,16 @@ impl Opened {
 #[derive(Default)]
 pub struct Receivers {
     /// That the peer asked for and has not used yet.
-    next: Option<Receiving>,
-    current: Option<Receiving>,
-    previous: Option<Receiving>,
+    next: Option<Box<Receiving>>,
+    current: Option<Box<Receiving>>,
+    previous: Option<Box<Receiving>>,
 }
 
 impl Receivers {
     /// Opens a datagram for this peer in place.
     pub fn open(&mut self, now: Duration, datagram: &mut [u8]) -> Result<Opened, EngineError> {
         let index = data_index(datagram).ok_or(EngineError::NotAuthentic)?;
-        let is_it = |session: &&mut Receiving| session.index == index;
+        let is_it = |session: &&mut Box<Receiving>| session.index == index;
         let old = [&mut self.current, &mut self.previous];
         if let Some(session) = old.into_iter().flatten().find(is_it) {
             let length = session.open(now, datagram)?;
@@ -169,13 +173,13 @@ impl Receivers {
     pub(super) fn add_asked(&mut self, session: Receiving) {
         // One that the peer asked for meanwhile may be in use already.
         self.previous = self.next.take().or(self.current.take());
-        self.current = Some(session);
+        self.current = Some(Box::new(session));
     }
 
     /// A session that the peer asked for.
     pub(super) fn add_answered(&mut self, session: Receiving) {
         self.previous = None;
-        self.next = Some(session);
+        self.next = Some(Box::new(session));
     }
 
     pub(super) fn has(&self, index: u32) -> bool {
