@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::Host;
+use super::wait::DEADLINE;
 
 /// Starts a TCP service that tells each client the address it came from, then sends back what it
 /// gets.
@@ -63,6 +64,12 @@ impl Client {
     /// The address of this end.
     pub fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket")
+    }
+
+    /// Waits longer for data than on an ordinary path.
+    pub fn be_patient(&self) {
+        let set = self.stream.set_read_timeout(Some(DEADLINE));
+        set.expect("a connected socket");
     }
 
     /// Sends this many bytes and asserts that they come back as they were.

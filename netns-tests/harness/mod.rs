@@ -8,6 +8,7 @@
 // Each suite is a binary of its own and uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod caller;
 pub mod calls;
 pub mod client;
 pub mod clock;

@@ -18,6 +18,7 @@ mod endpoint;
 mod foreign;
 mod forwarding;
 mod heal;
+mod hostile;
 mod hub;
 mod lifecycle;
 mod liveness;
@@ -125,6 +126,7 @@ const CASES: &[Case] = &[
     case!(forwarding::a_hub_leaves_addresses_where_the_seed_has_a_return_route),
     case!(forwarding::routes_of_a_list_are_written_alone),
     case!(forwarding::forwarding_stays_on_for_others),
+    case!(hostile::hostile_datagrams_stop_nobody).heavy(),
     case!(hub::many_nodes_call_one_hub),
     case!(hub::one_key_in_two_places_is_told),
     case!(foreign::foreign_state_outlives_start_reload_stop_kill_and_down),
