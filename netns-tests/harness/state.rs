@@ -1,5 +1,6 @@
 //! The network state of a host, to see that what others put there is still there.
 
+use seedwire_core::netstate::Instance;
 use serde_json::{Map, Value};
 
 use super::Host;
@@ -52,10 +53,12 @@ impl State {
     /// The state without what belongs to the seedwire of an interface.
     pub fn without(mut self, interface: &str) -> Self {
         let table = format!("seedwire-{interface}");
+        let instance = Instance::new(interface.parse().expect("a name"));
         let is_foreign = |item: &Value| {
             let is_of = |item: &Value| {
                 ["dev", "ifname"].iter().any(|key| item[*key] == interface)
                     || item["table"].as_str() == Some(&table)
+                    || item["metric"].as_u64() == Some(instance.metric().into())
                     || item["name"].as_str() == Some(&table)
             };
             let inner = item.as_object().into_iter().flat_map(Map::values);

@@ -217,7 +217,7 @@ pub fn a_fight_over_one_object_ends_in_a_report() {
     let before = ours(host);
     let failed = || daemon.metric("seedwire_netstate_failed_objects{kind=\"route\"}");
     wait_until("the daemon to give way", || {
-        host.try_run("ip route del 10.240.16.0/20");
+        host.try_run("ip route del 10.240.16.0/20 dev seed0");
         failed() == Some(1.0)
     });
     assert!(daemon.log().contains("another program keeps taking back"));
@@ -228,7 +228,12 @@ pub fn a_fight_over_one_object_ends_in_a_report() {
         "{status}"
     );
     let fought = repairs(&daemon, "route");
-    assert!(!host.run("ip route").contains("10.240.16.0/20"), "it rests");
+    assert!(
+        !host
+            .run("ip route show dev seed0")
+            .contains("10.240.16.0/20"),
+        "it rests"
+    );
     // Meanwhile everything else is put back.
     host.run("nft flush ruleset");
     wait_until("the table", || {

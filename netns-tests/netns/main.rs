@@ -17,6 +17,7 @@ mod dns;
 mod endpoint;
 mod foreign;
 mod forwarding;
+mod guards;
 mod heal;
 mod hostile;
 mod hub;
@@ -134,6 +135,9 @@ const CASES: &[Case] = &[
     case!(foreign::a_route_of_somebody_else_is_a_conflict),
     case!(foreign::an_interface_of_somebody_else_is_a_conflict),
     case!(foreign::a_tunnel_for_everything_uses_a_table_of_its_own),
+    case!(guards::nothing_leaves_by_the_default_route_while_the_tunnel_is_gone),
+    case!(guards::a_tunnel_for_everything_leaves_nothing_to_the_default_route),
+    case!(guards::a_guard_comes_back_and_goes_with_its_prefix),
     case!(heal::what_others_delete_or_change_comes_back),
     case!(heal::a_nft_rule_that_was_edited_in_place_is_noticed),
     case!(heal::a_reload_is_no_repair),

@@ -23,6 +23,7 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
 const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 6;
 const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 3;
+const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_CHAIN_TABLE: u16 = 1;
@@ -91,6 +92,20 @@ impl Nft {
             chain.kind == NFT_MSG_NEWCHAIN && of.is_some_and(|of| text_of(of) == table)
         });
         Ok(chains)
+    }
+
+    /// The names of all tables.
+    pub fn tables(&mut self) -> Result<Vec<String>, Error> {
+        let what = "list nft tables";
+        let attributes = Vec::new();
+        let request = NfTablesMessage::GetTable(TableMessage { attributes });
+        let replies = self.socket.dump(what, inet(request))?;
+        let tables = replies.iter().filter(|r| r.kind == NFT_MSG_NEWTABLE);
+        let names = tables.filter_map(|table| {
+            let body = table.body.get(HEADER_LENGTH..)?;
+            attribute(body, NFTA_TABLE_NAME).map(text_of)
+        });
+        Ok(names.collect())
     }
 
     /// Puts this table in the place of the one of its name, if any, in one transaction.

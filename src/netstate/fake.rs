@@ -11,6 +11,8 @@ use crate::netlink::{Error, Refusal};
 
 use super::Kernel;
 
+/// The index of `lo`.
+const LOOPBACK: Option<u32> = Some(1);
 /// Who made the prefix route of an address (`RTPROT_KERNEL`).
 const BY_KERNEL: u8 = 2;
 
@@ -201,7 +203,14 @@ impl FakeKernel {
             links.any(|link| link.index == index && link.up)
         };
         let key = |route: &Route| (route.table, route.to, route.metric);
-        if add && !route.link.is_some_and(link_is_up) {
+        let mut route = route.clone();
+        if route.kind == RouteKind::Refuse {
+            // IPv6 shows these on the loopback interface, by which nobody asks for them.
+            route.link = LOOPBACK.filter(|_| !route.to.is_ipv4());
+        }
+        let route = &route;
+        let needs_link = route.kind != RouteKind::Refuse;
+        if add && needs_link && !route.link.is_some_and(link_is_up) {
             return Err(refused(libc::ENETDOWN));
         }
         if add && self.state.routes.iter().any(|r| key(r) == key(route)) {

@@ -101,6 +101,11 @@ impl LiveKernel {
 impl Kernel for LiveKernel {
     fn observe(&mut self, instance: &Instance) -> Result<Observed, Error> {
         let table = self.table(instance)?;
+        let tables = self.nft()?.tables()?;
+        let others = tables
+            .iter()
+            .filter_map(|name| Instance::of_nft_table(name));
+        let others = others.filter(|name| name != instance.interface()).collect();
         let rtnl = self.rtnl()?;
         let links = rtnl.links()?;
         Ok(Observed {
@@ -109,6 +114,7 @@ impl Kernel for LiveKernel {
             routes: rtnl.routes()?,
             rules: rtnl.rules()?,
             table,
+            others,
             sysctls: sysctls(&links)?,
             sysctls_writable: sysctl::writable(setting::IPV4_FORWARD),
             links,

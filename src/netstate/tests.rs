@@ -1,5 +1,7 @@
 mod faults;
+mod guards;
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -170,12 +172,33 @@ fn foreign(observed: &Observed) -> Observed {
     foreign.links.retain(|l| !ours_by_link(l.index));
     foreign
         .addresses
-        .retain(|a| !ours_by_link(a.link) && a.metric != instance().address_metric());
-    foreign.routes.retain(|r| r.link != Some(TUNNEL));
+        .retain(|a| !ours_by_link(a.link) && a.metric != instance().metric());
+    foreign
+        .routes
+        .retain(|r| r.link != Some(TUNNEL) && !instance().owns_guard(r));
     foreign.rules.retain(|r| !instance().owns_rule(r));
     foreign.table = None;
     foreign.sysctls.clear();
     foreign
+}
+
+/// A guard of the instance of this interface.
+fn guard(of: &Instance, to: &str) -> Route {
+    let to: Prefix = to.parse().unwrap();
+    Route {
+        table: MAIN_TABLE,
+        to,
+        metric: of.metric(),
+        kind: RouteKind::Refuse,
+        protocol: PROTOCOL,
+        link: Some(LO).filter(|_| !to.is_ipv4()),
+        gateway: None,
+        mtu: None,
+    }
+}
+
+fn other_instance() -> Instance {
+    Instance::new("seed7".parse().unwrap())
 }
 
 fn prefixes() -> Vec<Prefix> {
@@ -257,7 +280,13 @@ prop_compose! {
             Route { protocol: PROTOCOL, ..route(ETH, "203.0.113.0/24", 0) },
             Route { table: 77, ..route(ETH, "10.240.0.0/16", 0) },
             Route { kind: RouteKind::Refuse, link: None, ..route(ETH, "2001:db8::/32", 1024) },
-        ], 0..=3),
+            Route { protocol: 3, ..guard(&instance(), "10.88.0.0/24") },
+            guard(&other_instance(), "10.240.0.0/16"),
+            guard(&other_instance(), "fd88::/64"),
+            guard(&instance(), "10.240.16.0/20"),
+            guard(&instance(), "10.77.0.0/16"),
+            guard(&instance(), "fd77::/64"),
+        ], 0..=6),
         rules in subsequence(vec![
             Rule { family: Family::V4, priority: 32766, protocol: 2, table: MAIN_TABLE,
                 invert: false, mark: None, suppress_prefix_length: None },
@@ -297,6 +326,8 @@ prop_compose! {
 
 /// The state without what stays when everything is removed: link settings and sysctls.
 fn without_settings(mut observed: Observed) -> Observed {
+    // Another one that was killed may have left guards.
+    observed.routes.retain(|r| !instance().owns_guard(r));
     observed.links.clear();
     observed.sysctls.clear();
     observed
@@ -320,6 +351,10 @@ proptest! {
                     let ours: Vec<&Route> = observed.routes.iter()
                         .filter(|r| r.link == Some(TUNNEL) && r.protocol == PROTOCOL).collect();
                     prop_assert!(ours.len() <= wanted.routes.len());
+                    let guards = observed.routes.iter().filter(|r| instance().owns_guard(r));
+                    let guards: BTreeSet<(u32, Prefix)> = guards.map(|r| (r.table, r.to)).collect();
+                    let routed = wanted.routes.iter().map(|r| (r.table, r.to));
+                    prop_assert_eq!(guards, routed.collect());
                 }
                 Err(ApplyError::Conflict(_)) => prop_assert_eq!(&state.kernel.state, &before),
                 Err(error) => prop_assert!(false, "{}", error),
@@ -360,7 +395,12 @@ fn the_plan_of_a_sidecar_reads_as_expected() {
     }];
     let mut host = host();
     host.sysctls_writable = false;
+    let metric = instance().metric();
+    let guard = |to: &str| format!("add route unreachable {to} metric {metric}");
     let expected = [
+        &guard("10.88.0.1/32"),
+        &guard("10.96.77.7/32"),
+        &guard("10.240.16.0/20"),
         "set the alias of link seed0 to \"seedwire\"",
         "set the MTU of link seed0 to 1420 (was 1500)",
         "set addr_gen_mode of link seed0 to 1 (was 0)",
@@ -403,6 +443,10 @@ fn a_default_route_goes_to_a_private_table_behind_rules() {
     let (table, priority) = (instance().table(), instance().priority());
     let next = priority + 1;
     for expected in [
+        format!(
+            "add route unreachable 0.0.0.0/0 table {table:#x} metric {}",
+            instance().metric()
+        ),
         format!("add route 0.0.0.0/0 table {table:#x} dev seed0"),
         format!("add rule IPv4 priority {priority}: lookup main suppress_prefixlength 0"),
         format!("add rule IPv4 priority {next}: not fwmark 0x1000/0x1000 lookup {table:#x}"),
@@ -552,6 +596,11 @@ fn a_killed_instance_leaves_nothing_behind() {
                 "delete rule IPv4 priority {}: not fwmark 0x1000/0x1000 lookup {:#x}",
                 priority + 1,
                 instance().table()
+            ),
+            format!(
+                "delete route unreachable 0.0.0.0/0 table {:#x} metric {}",
+                instance().table(),
+                instance().metric()
             ),
             "delete address 169.254.20.11/32 on lo".to_owned(),
         ]

@@ -109,8 +109,9 @@ sections! {
         "to" to: Prefix, required "the destination of the route";
         /// The routing table. Default: 254, the main table.
         "table" table: Whole<1, 0xffff_ffff>;
-        /// The metric. Default: the kernel's.
-        "metric" metric: Whole<0, 0xffff_ffff>;
+        /// The metric, below those of the routes that answer while the tunnel is gone. Default:
+        /// the kernel's.
+        "metric" metric: Whole<0, 0x5eec_ffff>;
     }
 
     /// A translation of a destination.

@@ -4,7 +4,7 @@
 
 use crate::types::InterfaceName;
 
-use super::{Address, MAIN_TABLE, Rule};
+use super::{Address, MAIN_TABLE, Route, RouteKind, Rule};
 
 /// The number that says who put a route (`RTPROT_*`), a rule (`FRA_PROTOCOL`) or an address
 /// (`IFA_PROTO`) there. No routing daemon uses it (rt_protos of iproute2).
@@ -15,6 +15,8 @@ pub const LINK_ALIAS: &str = "seedwire";
 
 /// The upper half of table numbers and metrics that are ours.
 const MAGIC: u32 = 0x5eed_0000;
+/// What the names of our nf_tables tables begin with.
+const TABLE: &str = "seedwire-";
 /// The first priority of our rules. They stand before those of `main` (32766) and of wg-quick
 /// (just below it).
 const FIRST_PRIORITY: u32 = 20_000;
@@ -56,16 +58,28 @@ impl Instance {
         FIRST_PRIORITY + 2 * ((self.hash >> 16) % PRIORITY_BANDS)
     }
 
-    /// The metric that marks our addresses on `lo`. Addresses alone in their network have no
-    /// prefix route, so the metric has no other effect; and unlike `IFA_PROTO` (Linux 5.18) every
-    /// kernel since 4.18 keeps it.
-    pub fn address_metric(&self) -> u32 {
+    /// The metric that marks our addresses on `lo`, and our guards, the `unreachable` routes that
+    /// stand behind those into the tunnel. Addresses alone in their network have no prefix route,
+    /// so the metric has no other effect on them; and unlike `IFA_PROTO` (Linux 5.18) every kernel
+    /// since 4.18 keeps it.
+    pub fn metric(&self) -> u32 {
         MAGIC | (self.hash & 0xffff)
+    }
+
+    /// Whether the instance of another interface has the same marks, by accident: what belongs to
+    /// one of the two can't be told from what belongs to the other.
+    pub(super) fn is_confused_with(&self, other: &InterfaceName) -> bool {
+        *other != self.interface && Self::new(other.clone()).metric() == self.metric()
     }
 
     /// The name of the nf_tables table, of the family inet.
     pub fn nft_table(&self) -> String {
-        format!("seedwire-{}", self.interface)
+        format!("{TABLE}{}", self.interface)
+    }
+
+    /// The interface of the instance that names a table so, if one does.
+    pub fn of_nft_table(name: &str) -> Option<InterfaceName> {
+        name.strip_prefix(TABLE)?.parse().ok()
     }
 
     /// Whether this rule is ours: by protocol, priority and table.
@@ -86,6 +100,18 @@ impl Instance {
 
     /// Whether this address on `lo` is ours.
     pub fn owns_local_address(&self, address: &Address) -> bool {
-        address.metric == self.address_metric()
+        address.metric == self.metric()
     }
+
+    /// Whether this route is a guard of ours. It has no output link; IPv6 shows `lo` as such.
+    pub fn owns_guard(&self, route: &Route) -> bool {
+        is_guard(route) && route.metric == self.metric()
+    }
+}
+
+/// Whether this route is a guard of any instance: it lies behind every route that leads somewhere.
+pub(super) fn is_guard(route: &Route) -> bool {
+    route.protocol == PROTOCOL
+        && route.kind == RouteKind::Refuse
+        && route.metric & 0xffff_0000 == MAGIC
 }

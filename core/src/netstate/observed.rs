@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use crate::types::InterfaceName;
+
 use super::{Address, Instance, LINK_ALIAS, Link, PROTOCOL, Route, Rule, Table};
 
 /// The network state as it was at one moment, whole.
@@ -17,6 +19,8 @@ pub struct Observed {
     pub rules: Vec<Rule>,
     /// The nf_tables table with the name of ours.
     pub table: Option<ObservedTable>,
+    /// The interfaces of other instances, running or killed, by their nf_tables tables.
+    pub others: Vec<InterfaceName>,
     /// The sysctls that matter, by their path below /proc/sys.
     pub sysctls: BTreeMap<String, String>,
     /// Whether /proc/sys can be written.

@@ -1,10 +1,11 @@
 mod addresses;
+mod guards;
 mod routes;
 mod sysctls;
 
 use std::net::IpAddr;
 
-use crate::types::Prefix;
+use crate::types::{InterfaceName, Prefix};
 
 use super::step::{LinkProperty, Step};
 use super::{Desired, LINK_ALIAS, Link, NO_ADDRESS_GENERATION, Observed, Rule, Table};
@@ -52,6 +53,17 @@ pub enum Conflict {
         /// The route that is there.
         other: String,
     },
+    /// Another instance has the same marks as this one.
+    #[error(
+        "what {interface} and {other} write can't be told apart by its marks, which are made from \
+         the names: give one of the interfaces another name"
+    )]
+    Marks {
+        /// The tunnel link.
+        interface: InterfaceName,
+        /// The link of the other instance.
+        other: InterfaceName,
+    },
     /// A table of our name that someone else made.
     #[error("nft table inet {0} was not made by seedwire")]
     Table(String),
@@ -71,8 +83,9 @@ pub enum Conflict {
     },
 }
 
-/// The steps that lead from `observed` to `desired`: sysctls, link, addresses, routes, rules, nft
-/// table, each added to first; then what is ours and no longer desired, in the reverse order.
+/// The steps that lead from `observed` to `desired`: sysctls, guards, link, addresses, routes,
+/// rules, nft table, each added to first; then what is ours and no longer desired, in the reverse
+/// order: there is no moment in which a packet for the tunnel could leave by another way.
 /// Forwarding and what it needs is switched on but never off: others may rely on it by then.
 pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflict> {
     let planner = Planner {
@@ -82,7 +95,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflict> {
     };
     let mut steps = planner.sysctls()?;
     if let Some(mtu) = desired.mtu {
+        planner.marks()?;
         let link = planner.tunnel_link()?;
+        steps.extend(planner.guards()?);
         steps.extend(planner.link(link, mtu.into())?);
         steps.extend(planner.routes_to_delete(true));
         steps.extend(planner.tunnel_addresses(link)?);
@@ -95,6 +110,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflict> {
     steps.extend(planner.table()?);
     steps.extend(planner.rules_to_delete());
     steps.extend(planner.routes_to_delete(false));
+    steps.extend(planner.guards_to_delete());
     steps.extend(planner.addresses_to_delete());
     Ok(steps)
 }
@@ -132,6 +148,7 @@ fn give_up(desired: &mut Desired, conflict: &Conflict) -> bool {
         Conflict::ReadOnlySysctl { .. } if !desired.forward.is_empty() => desired.forward.clear(),
         Conflict::ReadOnlySysctl { .. }
         | Conflict::NoLink(_)
+        | Conflict::Marks { .. }
         | Conflict::Link { .. }
         | Conflict::Foreign(_) => return false,
     }

@@ -79,8 +79,8 @@ pub enum Step {
     Route {
         /// Added, or else deleted.
         add: bool,
-        /// The name of the output link.
-        link: String,
+        /// The name of the output link; `None` for a route that leads nowhere.
+        link: Option<String>,
         /// The route.
         route: Route,
     },
@@ -210,7 +210,8 @@ impl fmt::Display for Step {
                 write!(f, "{} address {} on {link}", verb(add), address.address)
             }
             Self::Route { add, link, route } => {
-                write!(f, "{} route {route} dev {link}", verb(add))
+                write!(f, "{} route {route}", verb(add))?;
+                link.iter().try_for_each(|link| write!(f, " dev {link}"))
             }
             Self::Rule { add, rule } => write!(f, "{} rule {rule}", verb(add)),
             Self::Table { name, to: None, .. } => write!(f, "delete nft table inet {name}"),

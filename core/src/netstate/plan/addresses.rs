@@ -108,7 +108,7 @@ impl Planner<'_> {
                         link: lo.index,
                         address,
                         protocol: self.address_protocol(),
-                        metric: self.desired.instance.address_metric(),
+                        metric: self.desired.instance.metric(),
                     },
                 ))
             })

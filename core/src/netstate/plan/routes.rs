@@ -4,6 +4,7 @@ use crate::types::{InterfaceAddress, Prefix};
 
 use super::addresses::is_alone;
 use super::{Conflict, Planner};
+use crate::netstate::instance::is_guard;
 use crate::netstate::{DesiredRoute, Link, MAIN_TABLE, PROTOCOL, Route, RouteKind, Step};
 
 impl Planner<'_> {
@@ -20,7 +21,7 @@ impl Planner<'_> {
 
     pub(super) fn routes(&self, link: &Link) -> Result<Vec<Step>, Conflict> {
         let mut there = HashMap::<(u32, Prefix), Vec<&Route>>::new();
-        for route in &self.observed.routes {
+        for route in self.observed.routes.iter().filter(|r| !is_guard(r)) {
             there
                 .entry((route.table, route.to))
                 .or_default()
@@ -35,7 +36,7 @@ impl Planner<'_> {
                 if here {
                     present |= other.metric == wanted.metric && !self.goes_with_address(other);
                 } else if !wanted.metric_chosen || other.metric == wanted.metric {
-                    return Err(self.route_conflict(wanted, other));
+                    return Err(self.route_conflict(wanted.to, other));
                 }
             }
             if !present {
@@ -55,13 +56,13 @@ impl Planner<'_> {
         Ok(steps)
     }
 
-    fn route_conflict(&self, wanted: &DesiredRoute, other: &Route) -> Conflict {
+    pub(super) fn route_conflict(&self, to: Prefix, other: &Route) -> Conflict {
         let device = match other.link {
             Some(link) => format!(" dev {}", self.observed.link_name(link)),
             None => String::new(),
         };
         Conflict::Route {
-            to: wanted.to,
+            to,
             interface: self.interface.to_owned(),
             other: format!("{other}{device}"),
         }
@@ -70,7 +71,7 @@ impl Planner<'_> {
     fn route(&self, add: bool, route: Route) -> Step {
         Step::Route {
             add,
-            link: self.interface.to_owned(),
+            link: Some(self.interface.to_owned()),
             route,
         }
     }
