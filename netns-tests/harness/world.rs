@@ -39,11 +39,40 @@ impl World {
 
     /// The same, with a seed that knows nothing of the tunnel's addresses.
     pub fn without_return_route() -> Self {
-        let [node, hub, seed] = ["node", "hub", "seed"].map(Host::new);
+        let [node, hub] = ["node", "hub"].map(Host::new);
         link(
             (&node, "uplink", &["192.0.2.2/24", "2001:db8::2/64"]),
             (&hub, "uplink", &["192.0.2.1/24", "2001:db8::1/64"]),
         );
+        Self::around(node, hub)
+    }
+
+    /// The same with a router between node and hub, which its interfaces `near` and `far` lead to.
+    /// The hub is at 198.51.100.1 and 2001:db8:1::1; node and hub have default routes.
+    pub fn across_router() -> (Self, Host) {
+        let [node, router, hub] = ["node", "router", "hub"].map(Host::new);
+        link(
+            (&node, "uplink", &["192.0.2.2/24", "2001:db8::2/64"]),
+            (&router, "near", &["192.0.2.254/24", "2001:db8::fe/64"]),
+        );
+        link(
+            (&hub, "uplink", &["198.51.100.1/24", "2001:db8:1::1/64"]),
+            (&router, "far", &["198.51.100.254/24", "2001:db8:1::fe/64"]),
+        );
+        router.forward();
+        node.run("ip route add default via 192.0.2.254");
+        node.run("ip route add default via 2001:db8::fe");
+        hub.run("ip route add default via 198.51.100.254");
+        hub.run("ip route add default via 2001:db8:1::fe");
+        let world = Self::around(node, hub);
+        world.seed.run("ip route add 10.88.0.0/24 via 10.240.16.1");
+        world.seed.run("ip route add fd88::/64 via fd24:16::1");
+        (world, router)
+    }
+
+    /// The seed behind a hub, and the keys.
+    fn around(node: Host, hub: Host) -> Self {
+        let seed = Host::new("seed");
         link(
             (&hub, "inside", &["10.240.16.1/20", "fd24:16::1/64"]),
             (&seed, "inside", &["10.240.16.10/20", "fd24:16::10/64"]),

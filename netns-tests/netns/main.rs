@@ -29,6 +29,7 @@ mod netstate;
 mod offload;
 mod outage;
 mod pair;
+mod path;
 mod ports;
 mod reload;
 mod soak;
@@ -170,6 +171,9 @@ const CASES: &[Case] = &[
     case!(ports::a_port_leads_to_a_name_in_the_seed),
     case!(mtu::the_mtu_comes_from_the_path),
     case!(mtu::packets_are_padded_up_to_the_mtu_of_now),
+    case!(mtu::routers_may_cut_what_is_sent_alone_and_no_run),
+    case!(path::a_router_that_tells_is_followed_over_ipv4),
+    case!(path::a_router_that_tells_is_followed_over_ipv6),
     case!(mtu::data_passes_where_the_path_is_narrower_than_the_tunnel),
     case!(mtu::the_mss_is_clamped_on_both_ends),
     case!(offload::off_on_both_ends),

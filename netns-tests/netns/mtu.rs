@@ -7,7 +7,7 @@ use crate::harness::client::{Client, serve_tcp};
 use crate::harness::world::World;
 use crate::harness::{Host, Seedwire, wait_until};
 
-fn mtu(host: &Host, interface: &str) -> u64 {
+pub(super) fn mtu(host: &Host, interface: &str) -> u64 {
     let link: Value =
         serde_json::from_str(&host.run(&format!("ip -j link show dev {interface}"))).expect("JSON");
     link[0]["mtu"].as_u64().expect("a number")
@@ -75,6 +75,32 @@ pub fn data_passes_where_the_path_is_narrower_than_the_tunnel() {
     assert!(refused > Some(0.0), "{refused:?} runs were refused");
     let told = node.log().matches("datagrams go one by one").count();
     assert_eq!(told, 1, "{}", node.log());
+}
+
+/// Counts datagrams to the hub that routers may cut (`same`), and that they may not (`other`).
+fn count_fragile(host: &Host) {
+    host.nft(
+        "table inet look { chain c { type filter hook input priority 0
+           udp dport 51820 ip frag-off & 0x4000 == 0 counter comment \"same\"
+           udp dport 51820 ip frag-off & 0x4000 != 0 counter comment \"other\"
+           }
+         }",
+    );
+}
+
+pub fn routers_may_cut_what_is_sent_alone_and_no_run() {
+    let world = World::new();
+    let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
+    count_fragile(&world.hub);
+    let _node = Seedwire::start_ready(&world.node, &world.node_config());
+    world.node.run("ping -c 3 -i 0.2 -W 5 -s 1372 10.240.16.10");
+    let (alone, whole) = counted(&world.hub);
+    assert!(alone >= 4 && whole == 0, "{alone} and {whole}");
+    serve_tcp(&world.seed, "10.240.16.10:3100");
+    let mut client = Client::connect(&world.node, "10.240.16.10:3100").expect("a connection");
+    client.exchange(2_000_000).expect("data comes back");
+    let (_, whole) = counted(&world.hub);
+    assert!(whole > 10, "{whole}");
 }
 
 /// Counts the SYNs, and the answers to them, that come in with this MSS.

@@ -42,17 +42,13 @@ pub(super) fn gather(
 }
 
 fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState, before: Option<Mtu>) -> Mtu {
-    if let Some(bytes) = tunnel.mtu {
-        let reason = "configured".to_owned();
-        return Mtu { bytes, reason };
-    }
     // Where a rule needs a mark the packets bear it; elsewhere no rule looks at it.
     let mark = tunnel.fwmark.unwrap_or(DEFAULT_FWMARK);
     let smallest = endpoints
         .iter()
         .filter_map(|endpoint| Some((net.path_mtu(*endpoint, Some(mark)).ok()??, endpoint)))
         .min();
-    match smallest {
+    let found = match smallest {
         Some((path, endpoint)) => {
             let bytes = path.saturating_sub(OVERHEAD).clamp(LEAST_MTU, MOST_MTU);
             Mtu {
@@ -62,8 +58,15 @@ fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState, before: Option
             }
         }
         None => before.unwrap_or_else(|| Mtu {
-            bytes: DEFAULT_MTU,
+            bytes: tunnel.mtu.unwrap_or(DEFAULT_MTU),
             reason: "no path to an endpoint is known".to_owned(),
         }),
+    };
+    match tunnel.mtu {
+        Some(bytes) if bytes <= found.bytes => Mtu {
+            bytes,
+            reason: "configured".to_owned(),
+        },
+        _ => found,
     }
 }

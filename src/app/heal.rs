@@ -111,6 +111,22 @@ impl Instance {
         self.show(repair, followed);
     }
 
+    /// Follows a path that takes less, or more, than before, which the kernel tells no one.
+    pub(super) fn follow_path(&mut self, config: &Config) {
+        let (Some(tunnel), Some(net)) = (&config.tunnel, &mut self.net) else {
+            return;
+        };
+        if tunnel.peers.iter().all(|peer| peer.endpoints.is_empty()) {
+            return;
+        }
+        let endpoints = known_endpoints(config, self.tunnel.as_ref());
+        let before = self.state.mtu();
+        let (_, found) = facts::gather(tunnel, endpoints, net, before.clone());
+        if before != Some(found) {
+            self.heal(config);
+        }
+    }
+
     /// Recomputes what is desired; what is routed and the MTU depend on where the endpoints are.
     fn follow(&mut self, config: &Config) -> anyhow::Result<()> {
         let (Some(tunnel), Some(net)) = (&config.tunnel, &mut self.net) else {
@@ -127,7 +143,7 @@ impl Instance {
                 self.set_tunnel(config, tunnel)?;
             }
         }
-        self.state.set_mtu(mtu);
+        self.take_mtu(mtu);
         Ok(())
     }
 

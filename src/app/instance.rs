@@ -12,7 +12,7 @@ use seedwire_core::tunnel::{PathState, Paths};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::facts;
+use super::facts::{self, Mtu};
 use super::heal::Healing;
 use super::in_force::InForce;
 use super::resolvers::endpoint_servers;
@@ -205,9 +205,23 @@ impl Instance {
                 .set_device(Some((created.device.handle(), choice)));
             self.tunnel = Some(created);
         }
-        self.state.set_mtu(mtu);
+        self.take_mtu(mtu);
         self.apply(desired)?;
         self.set_tunnel(config, tunnel)
+    }
+
+    /// Shows the MTU that is in force, and says in the log where it comes from.
+    pub(super) fn take_mtu(&self, mtu: Mtu) {
+        let before = self.state.mtu().map(|mtu| mtu.bytes);
+        if before != Some(mtu.bytes) {
+            tracing::info!(
+                mtu = mtu.bytes,
+                before,
+                reason = mtu.reason,
+                "MTU of the tunnel"
+            );
+        }
+        self.state.set_mtu(mtu);
     }
 
     /// Gives the tunnel its keys and peers, with the mark that the network state needs.

@@ -166,6 +166,7 @@ impl Running {
                 }
                 () = sleep(pause) => {
                     pause = REFRESH.min(pause * 2);
+                    self.instance.follow_path(&self.config);
                 }
                 change = self.watcher.changed() => {
                     self.reload(change).await;

@@ -11,7 +11,7 @@ use super::peer::{Opening, Run};
 use super::shared::{Shared, Table, random};
 use super::threads::{MOST_BYTES, MOST_PACKETS, ROOM, is_nothing};
 use super::tun::Tun;
-use super::udp::{self, Place, Received};
+use super::udp::{self, Manner, Place, Received};
 
 /// Takes datagrams and hands what is in them to the TUN.
 pub(super) struct Ingress<'a> {
@@ -109,7 +109,7 @@ fn handshake(
         }
         Addressee::Prove { length } => {
             if let Some(udp) = shared.udp.load().as_ref() {
-                let _ = udp.send(&from, &out[..length], length, true);
+                let _ = udp.send(&from, &out[..length], length, Manner::OneByOne);
             }
             Err(Refusal::Unproven)
         }

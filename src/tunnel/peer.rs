@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::batch::Batch;
 use super::offload::Refusal;
 use super::shared::{Earliest, Shared, lock, random, since_1970};
-use super::udp::{Place, is_of_this_host};
+use super::udp::{Manner, Place, is_of_this_host};
 
 /// The most packets, and the most bytes of all peers, that wait for a handshake.
 const MOST_STAGED: usize = 128;
@@ -333,8 +333,11 @@ impl Peer {
     ) -> io::Result<()> {
         if let Some(udp) = shared.udp.load().as_ref() {
             let is_run = payload.len() > segment;
-            let at_once = is_run && self.refusal.allows(shared.now(), segment);
-            if let Some(why) = udp.send(place, payload, segment, at_once)? {
+            let manner = match is_run && self.refusal.allows(shared.now(), segment) {
+                true => Manner::AtOnce,
+                false => Manner::OneByOne,
+            };
+            if let Some(why) = udp.send(place, payload, segment, manner)? {
                 shared.refused_runs.fetch_add(1, Ordering::Relaxed);
                 if self.refusal.note(shared.now(), segment) {
                     let to = place.address;

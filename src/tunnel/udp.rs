@@ -46,9 +46,23 @@ pub(super) struct Udp {
     port: u16,
 }
 
+/// How datagrams are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// A run in one call, where that works.
+    AtOnce,
+    /// In one call each.
+    OneByOne,
+    /// One by one, and never in fragments: it is to be seen whether the path takes one this long.
+    Whole,
+}
+
 /// The socket of one family.
 struct Half {
     socket: Socket,
+    domain: Domain,
+    /// Whether the socket sends nothing in fragments now; see [`Half::forbid_fragments`].
+    whole: AtomicBool,
     /// Whether a send of many segments works (UDP_SEGMENT, Linux 4.18).
     gso: AtomicBool,
     /// Whether one receive may give many (UDP_GRO, Linux 5.0).
@@ -118,15 +132,14 @@ impl Udp {
         [&self.v4, &self.v6].map(|half| half.as_ref().map(|half| half.socket.as_fd()))
     }
 
-    /// Sends `payload` to a peer: one datagram, or one for each `segment` bytes of it, in one call
-    /// where that works and is asked for by `at_once`. Returns why the path to there refused that,
-    /// where they went one by one for it.
+    /// Sends `payload` to a peer: one datagram, or one for each `segment` bytes of it. Returns why
+    /// the path to there refused a run in one call, where they went one by one for it.
     pub(super) fn send(
         &self,
         to: &Place,
         payload: &[u8],
         segment: usize,
-        at_once: bool,
+        manner: Manner,
     ) -> io::Result<Option<io::Error>> {
         let half = match to.address {
             SocketAddr::V4(_) => &self.v4,
@@ -137,7 +150,10 @@ impl Udp {
         };
         let fd = half.socket.as_raw_fd();
         let mut refused = None;
-        if payload.len() > segment && at_once && half.gso.load(Ordering::Relaxed) {
+        let is_run = payload.len() > segment && manner == Manner::AtOnce;
+        if is_run && half.gso.load(Ordering::Relaxed) {
+            // Over IPv6 no router makes fragments, and the kernel makes none of a run.
+            half.forbid_fragments(half.domain == Domain::IPV4)?;
             match send_message(fd, to, payload, segment) {
                 Ok(()) => return Ok(None),
                 Err(error) => match error.raw_os_error() {
@@ -153,8 +169,21 @@ impl Udp {
                 },
             }
         }
+        match manner {
+            Manner::Whole => half.set_whole(true)?,
+            _ => half.forbid_fragments(false)?,
+        }
         for datagram in payload.chunks(segment.max(1)) {
-            send_message(fd, to, datagram, 0)?;
+            match send_message(fd, to, datagram, 0) {
+                // Another thread has forbidden fragments since.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EMSGSIZE) && manner != Manner::Whole =>
+                {
+                    half.set_whole(false)?;
+                    send_message(fd, to, datagram, 0)?;
+                }
+                done => done?,
+            }
         }
         Ok(refused)
     }
@@ -167,12 +196,44 @@ impl Half {
             let wanted = offload == Offload::Auto;
             wanted && set_option(&socket, libc::IPPROTO_UDP, name, value).is_ok()
         };
-        Ok(Self {
+        let half = Self {
+            domain,
+            whole: AtomicBool::new(false),
             // Kernels that don't know the option would send all in one datagram.
             gso: AtomicBool::new(asked(libc::UDP_SEGMENT, 0)),
             gro: asked(libc::UDP_GRO, 1),
             socket,
-        })
+        };
+        half.set_whole(false)?;
+        Ok(half)
+    }
+
+    /// Whether what is sent from now on may be cut into fragments, here and by routers. Threads
+    /// that want it otherwise at the same time disturb each other for one datagram, which then
+    /// goes in fragments, or whole, that should not; no harm comes of that.
+    fn forbid_fragments(&self, whole: bool) -> io::Result<()> {
+        if self.whole.load(Ordering::Relaxed) == whole {
+            return Ok(());
+        }
+        self.set_whole(whole)
+    }
+
+    fn set_whole(&self, whole: bool) -> io::Result<()> {
+        let (level, name, [may, never]) = match self.domain {
+            Domain::IPV4 => (
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                [libc::IP_PMTUDISC_DONT, libc::IP_PMTUDISC_DO],
+            ),
+            _ => (
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                [libc::IPV6_PMTUDISC_DONT, libc::IPV6_PMTUDISC_DO],
+            ),
+        };
+        set_option(&self.socket, level, name, if whole { never } else { may })?;
+        self.whole.store(whole, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The way out of this host can't do it: such as one through IPsec.

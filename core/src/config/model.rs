@@ -40,8 +40,8 @@ pub struct Tunnel {
     pub addresses: Vec<InterfaceAddress>,
     /// The UDP port that is listened on; `None`: chosen by the kernel.
     pub listen_port: Option<u16>,
-    /// The MTU of the interface in bytes, 1280 to 65535 (576 without IPv6); `None`: from the path
-    /// to the first endpoint.
+    /// The most that the MTU of the interface is, in bytes, 1280 to 65535 (576 without IPv6);
+    /// `None`: what the paths to the endpoints take.
     pub mtu: Option<u16>,
     /// The mark on the tunnel's own UDP packets; `None`: only where a rule needs one, then
     /// [`DEFAULT_FWMARK`].

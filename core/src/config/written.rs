@@ -57,8 +57,8 @@ sections! {
         "addressesFile" addresses_file: AddressList;
         /// The UDP port that is listened on. Default: chosen by the kernel.
         "listenPort" listen_port: Port;
-        /// The MTU of the interface in bytes, at least 1280 where there is IPv6. Default: from
-        /// the path to the endpoint.
+        /// The most that the MTU of the interface is, in bytes, at least 1280 where there is
+        /// IPv6; a path to an endpoint that takes less makes it less. Default: from the path.
         "mtu" mtu: Whole<576, 65535>;
         /// The mark on the tunnel's own packets. Default: 0x1000 where a rule needs one.
         "fwmark" fwmark: Mark;
