@@ -3,9 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::Host;
-use super::wait::DEADLINE;
 
 /// Starts a TCP service that tells each client the address it came from, then sends back what it
 /// gets.
@@ -67,8 +67,8 @@ impl Client {
     }
 
     /// Waits longer for data than on an ordinary path.
-    pub fn be_patient(&self) {
-        let set = self.stream.set_read_timeout(Some(DEADLINE));
+    pub fn be_patient(&self, limit: Duration) {
+        let set = self.stream.set_read_timeout(Some(limit));
         set.expect("a connected socket");
     }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::pair::wait_for_ping;
 use crate::harness::caller::{Caller, new_key};
 use crate::harness::client::{Client, serve_tcp};
+use crate::harness::wait::DEADLINE;
 use crate::harness::world::World;
 use crate::harness::{Host, Seedwire, link, wait_until};
 
@@ -114,7 +115,7 @@ pub fn hostile_datagrams_stop_nobody() {
     serve_tcp(&world.seed, "10.240.16.10:3100");
     let mut client = Client::connect(&world.node, "10.240.16.10:3100").expect("a connection");
     client.exchange(1_000_000).expect("data comes back");
-    client.be_patient();
+    client.be_patient(DEADLINE);
 
     let all = datagrams(&mut caller, &mut stranger, &of_the_hub);
     let before = resident(&mut hub);

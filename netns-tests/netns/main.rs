@@ -58,6 +58,8 @@ const CASES: &[Case] = &[
     case!(liveness::a_hub_tells_of_a_peer_whose_clock_is_behind).waiting(100),
     case!(liveness::a_path_that_loses_repeats_and_reorders_is_no_dead_one).waiting(150),
     case!(liveness::two_ends_that_call_each_other_at_once_agree).waiting(100),
+    case!(path::a_silent_router_is_noticed_over_ipv4).waiting(100),
+    case!(path::a_silent_router_is_noticed_over_ipv6).waiting(100),
     case!(world::hosts_reach_each_other_and_only_by_their_routes),
     case!(world::wireguard_devices_of_the_distribution_reach_each_other),
     case!(world::dns_servers_answer),

@@ -214,6 +214,7 @@ fn everything_through_the_tunnel() -> seedwire_core::config::Config {
         endpoints: Vec::new(),
         keepalive: None,
         allowed_ips: vec!["0.0.0.0/0".parse().expect("a prefix")],
+        probe: None,
     };
     Config {
         tunnel: Some(Tunnel {

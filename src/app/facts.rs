@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use seedwire_core::config::{DEFAULT_FWMARK, Tunnel};
 use seedwire_core::netstate::Facts;
+use seedwire_core::tunnel::LEAST_MTU;
 
 use crate::netstate::NetState;
 
@@ -12,8 +13,6 @@ use crate::netstate::NetState;
 const OVERHEAD: u32 = 80;
 /// The MTU where no path is known: that of an Ethernet, less the overhead.
 const DEFAULT_MTU: u16 = 1420;
-/// The least that IPv6 needs (RFC 8200, section 5).
-const LEAST_MTU: u32 = 1280;
 /// The most that is taken from a path: a loopback's 65536 says nothing about the way behind it.
 const MOST_MTU: u32 = 8920;
 
@@ -21,10 +20,13 @@ const MOST_MTU: u32 = 8920;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mtu {
     pub(super) bytes: u16,
+    /// What it would be without what probes have found.
+    pub(super) most: u16,
     pub(super) reason: String,
 }
 
 /// The facts for the network state of this tunnel, whose endpoints are known to be at `endpoints`.
+/// `narrowest` is the longest packet that passes, and the peer for which that is so.
 /// While no path leads to them the MTU stays as it was `before`: an uplink that is away for a
 /// moment says nothing.
 pub(super) fn gather(
@@ -32,8 +34,17 @@ pub(super) fn gather(
     endpoints: Vec<IpAddr>,
     net: &mut NetState,
     before: Option<Mtu>,
+    narrowest: Option<(u16, String)>,
 ) -> (Facts, Mtu) {
-    let mtu = mtu(tunnel, &endpoints, net, before);
+    let mut mtu = mtu(tunnel, &endpoints, net, before);
+    if let Some((bytes, peer)) = narrowest.filter(|(bytes, _)| *bytes < mtu.most) {
+        let reason = format!("longer packets to {peer} are lost");
+        mtu = Mtu {
+            bytes,
+            reason,
+            ..mtu
+        };
+    }
     let facts = Facts {
         mtu: mtu.bytes,
         endpoints,
@@ -48,25 +59,26 @@ fn mtu(tunnel: &Tunnel, endpoints: &[IpAddr], net: &mut NetState, before: Option
         .iter()
         .filter_map(|endpoint| Some((net.path_mtu(*endpoint, Some(mark)).ok()??, endpoint)))
         .min();
-    let found = match smallest {
-        Some((path, endpoint)) => {
-            let bytes = path.saturating_sub(OVERHEAD).clamp(LEAST_MTU, MOST_MTU);
-            Mtu {
-                // Bounded by MOST_MTU.
-                bytes: bytes as u16,
-                reason: format!("the path to {endpoint} takes {path}"),
-            }
+    let (found, reason) = match (smallest, before) {
+        (Some((path, endpoint)), _) => {
+            let bytes = path.saturating_sub(OVERHEAD);
+            // Bounded by MOST_MTU.
+            let bytes = bytes.clamp(u32::from(LEAST_MTU), MOST_MTU) as u16;
+            (bytes, format!("the path to {endpoint} takes {path}"))
         }
-        None => before.unwrap_or_else(|| Mtu {
-            bytes: tunnel.mtu.unwrap_or(DEFAULT_MTU),
-            reason: "no path to an endpoint is known".to_owned(),
-        }),
+        (None, Some(before)) => (before.most, before.reason),
+        (None, None) => {
+            let reason = "no path to an endpoint is known".to_owned();
+            (tunnel.mtu.unwrap_or(DEFAULT_MTU), reason)
+        }
     };
-    match tunnel.mtu {
-        Some(bytes) if bytes <= found.bytes => Mtu {
-            bytes,
-            reason: "configured".to_owned(),
-        },
-        _ => found,
+    let (most, reason) = match tunnel.mtu {
+        Some(bytes) if bytes <= found => (bytes, "configured".to_owned()),
+        _ => (found, reason),
+    };
+    Mtu {
+        bytes: most,
+        most,
+        reason,
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context;
-use seedwire_core::config::Config;
+use seedwire_core::config::{Config, Peer};
 use seedwire_core::netstate::{Contests, Held, Object, Step, desired};
 use tokio::time::{Instant, sleep_until};
 
 use super::facts;
-use super::instance::{Instance, known_endpoints};
+use super::instance::{Instance, known_endpoints, narrowest};
 use crate::netlink::{self, Monitor};
 use crate::netstate::Repair;
 
@@ -116,12 +116,14 @@ impl Instance {
         let (Some(tunnel), Some(net)) = (&config.tunnel, &mut self.net) else {
             return;
         };
-        if tunnel.peers.iter().all(|peer| peer.endpoints.is_empty()) {
+        let rests = |peer: &Peer| peer.endpoints.is_empty() && peer.probe.is_none();
+        if tunnel.peers.iter().all(rests) {
             return;
         }
         let endpoints = known_endpoints(config, self.tunnel.as_ref());
         let before = self.state.mtu();
-        let (_, found) = facts::gather(tunnel, endpoints, net, before.clone());
+        let narrowest = narrowest(self.tunnel.as_ref());
+        let (_, found) = facts::gather(tunnel, endpoints, net, before.clone(), narrowest);
         if before != Some(found) {
             self.heal(config);
         }
@@ -133,7 +135,8 @@ impl Instance {
             return Ok(());
         };
         let endpoints = known_endpoints(config, self.tunnel.as_ref());
-        let (facts, mtu) = facts::gather(tunnel, endpoints, net, self.state.mtu());
+        let narrowest = narrowest(self.tunnel.as_ref());
+        let (facts, mtu) = facts::gather(tunnel, endpoints, net, self.state.mtu(), narrowest);
         let desired = desired(net.instance().clone(), config, &facts);
         if self.applied.as_ref() != Some(&desired) {
             let fwmark = self.applied.as_ref().and_then(|applied| applied.fwmark);

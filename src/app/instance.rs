@@ -188,7 +188,8 @@ impl Instance {
             return self.apply(desired);
         };
         let endpoints = known_endpoints(config, self.tunnel.as_ref());
-        let (facts, mtu) = facts::gather(tunnel, endpoints, net, None);
+        let narrowest = narrowest(self.tunnel.as_ref());
+        let (facts, mtu) = facts::gather(tunnel, endpoints, net, None, narrowest);
         let desired = desired(net.instance().clone(), config, &facts);
         if self.tunnel.is_none() {
             // Finds conflicts before anything is changed.
@@ -221,6 +222,9 @@ impl Instance {
                 "MTU of the tunnel"
             );
         }
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.device.allow_mtu(mtu.most);
+        }
         self.state.set_mtu(mtu);
     }
 
@@ -240,6 +244,7 @@ impl Instance {
             listen_port: tunnel.listen_port,
             fwmark: fwmark.unwrap_or(0),
             handshakes_per_address: tunnel.handshakes_per_address,
+            addresses: tunnel.addresses.iter().map(|a| a.address()).collect(),
             peers: tunnel.peers.clone(),
         })?;
         for change in reverted {
@@ -387,6 +392,11 @@ impl Instance {
         }
         cleared
     }
+}
+
+/// See [`tunnel::DeviceHandle::narrowest`](crate::tunnel::DeviceHandle::narrowest).
+pub(super) fn narrowest(tunnel: Option<&Tunnel>) -> Option<(u16, String)> {
+    tunnel.and_then(|tunnel| tunnel.device.narrowest())
 }
 
 /// The endpoints' addresses: those that packets go to now, and those in the configuration.

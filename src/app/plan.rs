@@ -23,7 +23,7 @@ pub fn plan(config: &Config) -> anyhow::Result<Vec<String>> {
     let facts = match &config.tunnel {
         Some(tunnel) => {
             let endpoints = resolve_endpoints(config)?;
-            facts::gather(tunnel, endpoints, &mut net, None).0
+            facts::gather(tunnel, endpoints, &mut net, None, None).0
         }
         None => Facts {
             mtu: 0,

@@ -224,6 +224,17 @@ impl Tunnel {
             "peer_transmit_bytes",
             "Bytes sent to the peer",
             peers().map(|(labels, p)| (labels, p.transmitted)),
+        )?;
+        let probed = || peers().filter_map(|(labels, p)| Some((labels, p.probe?)));
+        out.gauge(
+            "peer_probe_answer_timestamp_seconds",
+            "When the address that is probed behind the peer answered last",
+            probed().map(|(labels, p)| (labels, p.answered.map_or(0, |at| at.seconds()))),
+        )?;
+        out.gauge(
+            "peer_path_mtu_bytes",
+            "The longest packet that passes through the peer, as far as is known",
+            probed().map(|(labels, p)| (labels, u64::from(p.limit.unwrap_or(self.mtu)))),
         )
     }
 

@@ -1,7 +1,7 @@
 //! What an instance is and does at one moment, as plain data.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -157,6 +157,20 @@ pub struct Peer {
     pub allowed_ips: Vec<String>,
     /// What is wrong with it, in words.
     pub trouble: Option<String>,
+    /// What probes have shown of the way through it.
+    pub probe: Option<Probe>,
+}
+
+/// What echo requests through a peer have shown.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// Who is asked.
+    pub address: IpAddr,
+    /// When it answered last.
+    pub answered: Option<Timestamp>,
+    /// The longest packet that passes, where that is less than the link could take.
+    pub limit: Option<u16>,
 }
 
 impl From<&PeerStatus> for Peer {
@@ -174,6 +188,11 @@ impl From<&PeerStatus> for Peer {
             transmitted: peer.transmitted,
             allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
             trouble: peer.trouble.clone(),
+            probe: peer.probe.map(|probe| Probe {
+                address: probe.address,
+                answered: probe.answered.map(Timestamp),
+                limit: probe.limit,
+            }),
         }
     }
 }

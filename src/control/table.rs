@@ -86,6 +86,21 @@ fn write_tunnel(out: &mut String, tunnel: &Tunnel, now: SystemTime) -> fmt::Resu
         if let Some(trouble) = &peer.trouble {
             writeln!(out, "  {}: {trouble}", peer.name)?;
         }
+        if let Some(probe) = &peer.probe {
+            let answered = match probe.answered {
+                Some(at) => format!("answered {} ago", Age::at(at, now)),
+                None => "has not answered yet".to_owned(),
+            };
+            let limit = probe
+                .limit
+                .map(|limit| format!(", takes {limit} bytes at most"));
+            let (name, address) = (&peer.name, probe.address);
+            writeln!(
+                out,
+                "  {name}: {address} {answered}{}",
+                limit.unwrap_or_default()
+            )?;
+        }
     }
     Ok(())
 }

@@ -118,6 +118,7 @@ fn config(allowed_ips: &[&str]) -> Config {
                 endpoints: Vec::new(),
                 keepalive: None,
                 allowed_ips: allowed_ips.iter().map(|p| p.parse().unwrap()).collect(),
+                probe: None,
             }],
         }),
         network: Network::default(),

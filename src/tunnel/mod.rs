@@ -17,6 +17,7 @@ mod kernel;
 mod load;
 mod offload;
 mod peer;
+mod probe;
 mod settings;
 mod shared;
 mod state;
@@ -27,7 +28,7 @@ mod udp;
 mod unreachable;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -89,6 +90,8 @@ trait Backend: Paths {
     fn dialled(&self) -> Vec<Dialled>;
     fn dial(&self, key: &PublicKey, address: SocketAddr);
     fn change_port(&self);
+    fn allow_mtu(&self, most: u16);
+    fn narrowest(&self) -> Option<(u16, String)>;
     /// Ends the threads.
     fn begin_stop(&self);
     /// Lets go of what handles could still hold; the threads have ended.
@@ -213,6 +216,7 @@ impl Device {
         let shared = Arc::new(Shared {
             name,
             mtu: AtomicUsize::new(usize::from(options.mtu)),
+            most: AtomicU16::new(options.mtu),
             udp: ArcSwapOption::empty(),
             table: ArcSwap::from_pointee(Table::default()),
             state: Mutex::new(State::new()),
@@ -387,6 +391,18 @@ impl DeviceHandle {
         self.backend.is_stopped()
     }
 
+    /// What the MTU of the link may be as far as is known without probes, in bytes: so long are
+    /// the packets that peers are probed with.
+    pub fn allow_mtu(&self, most: u16) {
+        self.backend.allow_mtu(most);
+    }
+
+    /// The longest packet that passes through every peer, in bytes, and the peer that takes no
+    /// more, where probes have found that the link's MTU must be less.
+    pub fn narrowest(&self) -> Option<(u16, String)> {
+        self.backend.narrowest()
+    }
+
     /// The peers that have endpoints.
     fn dialled(&self) -> Vec<Dialled> {
         self.backend.dialled()
@@ -477,6 +493,21 @@ impl Backend for Shared {
             Ok(Some(port)) => tell_port(port),
             Err(error) => warn!(%error, "the UDP port was not changed"),
         }
+    }
+
+    fn allow_mtu(&self, most: u16) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn narrowest(&self) -> Option<(u16, String)> {
+        let state = lock(&self.state);
+        let probed = state.entries.values().filter(|entry| entry.probed);
+        let limits = probed.filter_map(|entry| {
+            let live = lock(&entry.peer.live);
+            let limit = live.probe.as_ref()?.status().limit?;
+            Some((limit, live.name.clone()))
+        });
+        limits.min()
     }
 
     fn begin_stop(&self) {

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::batch::Batch;
 use super::offload::Refusal;
+use super::probe::Probe;
 use super::shared::{Earliest, Shared, lock, random, since_1970};
 use super::udp::{Manner, Place, is_of_this_host};
 
@@ -62,6 +63,7 @@ pub(super) struct Live {
     pub(super) in_turn: u64,
     /// How many handshakes of the peer were older than its last one, since that.
     outdated: u32,
+    pub(super) probe: Option<Box<Probe>>,
     staged: VecDeque<Staged>,
 }
 
@@ -132,6 +134,7 @@ impl Peer {
                 roaming: None,
                 in_turn: 0,
                 outdated: 0,
+                probe: None,
                 staged: VecDeque::new(),
             }),
         }
@@ -177,6 +180,7 @@ impl Peer {
                     Action::GiveUp => live.drop_staged(shared),
                 }
             }
+            self.probe(shared, live, now);
         }
         self.after(shared, live);
     }
@@ -185,7 +189,10 @@ impl Peer {
         let Some(engine) = &live.engine else {
             return;
         };
-        let deadlines = [live.timers.deadline(), engine.deadline()];
+        let is_up = live.timers.state() == PeerState::Up;
+        let probe = live.probe.as_ref().filter(|_| is_up);
+        let probe = probe.map(|probe| probe.deadline());
+        let deadlines = [live.timers.deadline(), engine.deadline(), probe];
         if let Some(at) = deadlines.into_iter().flatten().min()
             && self.due.lower(at)
         {
@@ -353,7 +360,8 @@ impl Peer {
     /// Opens in place the next datagram of the run, and those after it in the same session.
     pub(super) fn receive(&self, shared: &Shared, run: &mut Run<'_>, opening: &mut Opening) {
         let now = shared.now();
-        let (mut bytes, mut data, mut confirms) = (0, false, false);
+        let (mut bytes, mut confirms) = (0, false);
+        let before = opening.packets.len();
         let mut receivers = self.opener.lock();
         let mut session = None;
         while let Some(at) = run.next() {
@@ -367,7 +375,6 @@ impl Peer {
             match receivers.open(now, datagram) {
                 Ok(opened) => {
                     bytes += datagram.len() as u64;
-                    data |= opened.length > 0;
                     confirms |= opened.confirms;
                     let packet = at.start + Opened::PACKET;
                     if opened.length > 0 {
@@ -382,16 +389,28 @@ impl Peer {
         drop(receivers);
         if bytes > 0 {
             self.received.fetch_add(bytes, Ordering::Relaxed);
-            self.on_opened(shared, now, run.from, data, confirms);
+            self.on_opened(shared, now, run, &opening.packets[before..], confirms);
         }
     }
 
-    /// Authentic datagrams came, maybe the first of a session.
-    fn on_opened(&self, shared: &Shared, now: Duration, from: Place, data: bool, confirms: bool) {
+    /// Authentic datagrams came, with these packets, maybe the first of a session.
+    fn on_opened(
+        &self,
+        shared: &Shared,
+        now: Duration,
+        run: &Run<'_>,
+        packets: &[(Range<usize>, u32)],
+        confirms: bool,
+    ) {
         let mut live = lock(&self.live);
         let live = &mut *live;
-        live.moved_to(from, now);
-        live.timers.on_received(now, data);
+        live.moved_to(run.from, now);
+        live.timers.on_received(now, !packets.is_empty());
+        if let Some(probe) = &mut live.probe {
+            for (packet, _) in packets {
+                probe.on_packet(&run.datagrams[packet.clone()], now);
+            }
+        }
         if confirms && live.engine.as_mut().is_some_and(Engine::confirm) {
             live.outdated = 0;
             live.last_handshake = Some(SystemTime::now());
@@ -545,6 +564,9 @@ impl Live {
         let Some(from) = from.filter(|from| *from != to.address) else {
             return;
         };
+        if let Some(probe) = &mut self.probe {
+            probe.on_path_changed(now);
+        }
         let (peer, endpoint) = (self.name.as_str(), to.address);
         let roaming = self.roaming.get_or_insert_default();
         if roaming.on_move(from, to.address, now) {
@@ -561,6 +583,9 @@ impl Live {
             address,
             source: None,
         });
+        if let Some(probe) = &mut self.probe {
+            probe.on_path_changed(now);
+        }
         self.note_reachable(now);
     }
 

@@ -1,7 +1,7 @@
 //! A whole configuration, as the configuration file gives it, and what became of it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use seedwire_core::config;
@@ -23,6 +23,8 @@ pub struct Settings {
     pub fwmark: u32,
     /// How many handshakes a second one address may ask for without a proof; only in userspace.
     pub handshakes_per_address: u32,
+    /// The addresses of this host on the interface, from which probes are sent.
+    pub addresses: Vec<IpAddr>,
     /// The peers.
     pub peers: Vec<config::Peer>,
 }
@@ -44,7 +46,7 @@ pub(super) fn apply(shared: &Shared, settings: &Settings) -> Result<Vec<String>,
         state.remove_peer(shared, &key);
     }
     for peer in &settings.peers {
-        apply_peer(shared, &mut state, peer);
+        apply_peer(shared, &mut state, peer, &settings.addresses);
     }
     // After all were given theirs, so that a prefix that moved is taken from nobody.
     for peer in &settings.peers {
@@ -61,10 +63,18 @@ pub(super) fn apply(shared: &Shared, settings: &Settings) -> Result<Vec<String>,
     Ok(state.take_foreign_changes())
 }
 
-fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer) {
+fn apply_peer(shared: &Shared, state: &mut State, peer: &config::Peer, own: &[IpAddr]) {
     let key = peer.public_key;
     let entry = state.add_peer(shared, key, &peer.name);
-    lock(&entry.peer.live).name.clone_from(&peer.name);
+    let probed = peer.probe.and_then(|to| {
+        let from = own.iter().find(|own| own.is_ipv4() == to.is_ipv4());
+        from.map(|from| (*from, to))
+    });
+    entry.probed = probed.is_some();
+    let mut live = lock(&entry.peer.live);
+    live.name.clone_from(&peer.name);
+    live.set_probe(probed, shared.now());
+    drop(live);
     entry.endpoints.clone_from(&peer.endpoints);
     entry.set_policy(shared, peer.keepalive);
     // Where there is an address already, the dialer decides whether it stays.
@@ -122,6 +132,7 @@ fn status(shared: &Shared, entry: &Entry) -> PeerStatus {
         allowed_ips: entry.allowed_ips.iter().collect(),
         trouble: trouble(state, dialled, endpoint, in_turn).or_else(|| live.outdated_trouble()),
         in_turn: live.in_turn,
+        probe: live.probe.as_ref().map(|probe| probe.status()),
     }
 }
 

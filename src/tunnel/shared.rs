@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) name: InterfaceName,
     /// What packets are padded up to at most.
     pub(super) mtu: AtomicUsize,
+    /// The most that the link's MTU may be as far as is known without probes.
+    pub(super) most: AtomicU16,
     pub(super) udp: ArcSwapOption<Udp>,
     pub(super) table: ArcSwap<Table>,
     pub(super) state: Mutex<State>,

@@ -49,6 +49,8 @@ pub(super) struct Entry {
     /// Whether wg(8) gave it an endpoint; with a keepalive it is then dialled all the same.
     pub(super) addressed: bool,
     pub(super) allowed_ips: Prefixes,
+    /// Whether the path through it is probed.
+    pub(super) probed: bool,
 }
 
 impl State {
@@ -183,6 +185,7 @@ impl State {
                 keepalive: None,
                 addressed: false,
                 allowed_ips: Prefixes::default(),
+                probed: false,
             };
             entry.renew_engine(shared, own, identity);
             entry

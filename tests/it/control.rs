@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
 use seedwire::control::snapshot::{
-    Cache, ConfigState, Dns, Instance, LastError, Peer, Port, Reason, ReasonKind, Step, Timestamp,
-    Tunnel, Upstream, Zone,
+    Cache, ConfigState, Dns, Instance, LastError, Peer, Port, Probe, Reason, ReasonKind, Step,
+    Timestamp, Tunnel, Upstream, Zone,
 };
 use seedwire::control::{BindError, Health, Heartbeats, Server, Snapshot, Source};
 use seedwire_core::config::Control;
@@ -61,6 +61,11 @@ fn peer(name: &str, dialled: bool) -> Peer {
         received: 1536,
         transmitted: 2048,
         allowed_ips: vec!["10.88.0.1/32".to_owned(), "10.240.16.0/20".to_owned()],
+        probe: Some(Probe {
+            address: "10.88.0.1".parse().unwrap(),
+            answered: Some(WHEN),
+            limit: Some(1328),
+        }),
         trouble: None,
     }
 }
@@ -572,6 +577,8 @@ fn status_comes_over_the_socket_as_a_table_and_as_json() {
         "  not ready: loki.logging.svc.cluster.local: no answer yet\n",
         "tunnel: userspace (configured), MTU 1420 (from the path), UDP port 51820\n",
         "  offloads not in use: tun_udp\n",
+        "  seed: 10.88.0.1 answered ",
+        " ago, takes 1328 bytes at most\n",
         "  PEER       STATE  ENDPOINT         HANDSHAKE",
         " 1.5 KiB   2.0 KiB  10.88.0.1/32, 10.240.16.0/20\n",
         "  route 10.240.16.0/20 dev seed0  as desired\n  table inet seed0                as desired\n",

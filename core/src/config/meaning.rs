@@ -104,6 +104,7 @@ fn peer(peer: written::Peer) -> Option<Peer> {
         endpoints,
         keepalive,
         allowed_ips: map(peer.allowed_ips, Some)?,
+        probe: peer.probe.map(|at| at.value),
     })
 }
 

@@ -88,6 +88,8 @@ pub struct Peer {
     pub keepalive: Option<Duration>,
     /// The inner addresses it may use, and that are sent to it.
     pub allowed_ips: Vec<Prefix>,
+    /// One of these that answers ICMP echo, of a family that the interface has an address of.
+    pub probe: Option<IpAddr>,
 }
 
 /// What is written into the network state beside the interface.

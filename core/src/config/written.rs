@@ -88,6 +88,9 @@ sections! {
         "keepalive" keepalive: Period;
         /// The inner addresses it may use, and that are sent to it.
         "allowedIPs" allowed_ips: List<Prefix>, required "the prefixes that lead to the peer";
+        /// An address behind the peer that answers ICMP echo: it is asked now and then, and how
+        /// long packets may be on the way there is found so. Default: nothing is asked.
+        "probe" probe: IpAddr;
     }
 
     /// What is written into the network state beside the interface.

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -46,6 +46,19 @@ pub struct PeerStatus {
     pub trouble: Option<String>,
     /// How often its key was seen in use from two endpoints in turn within 30 s.
     pub in_turn: u64,
+    /// What is known of the way through it; `None` where nothing is probed.
+    pub probe: Option<ProbeStatus>,
+}
+
+/// What echo requests through a peer have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeStatus {
+    /// Who is asked.
+    pub address: IpAddr,
+    /// When it answered last.
+    pub answered: Option<SystemTime>,
+    /// The longest packet that passes, in bytes, where that is less than the link could take.
+    pub limit: Option<u16>,
 }
 
 /// What the kernel does for a device with many packets in one call.

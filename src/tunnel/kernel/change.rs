@@ -118,6 +118,7 @@ mod tests {
             endpoints: vec!["192.0.2.1:51820".parse().expect("an endpoint")],
             keepalive: Some(Duration::from_secs(25)),
             allowed_ips: allowed_ips.iter().map(|text| prefix(text)).collect(),
+            probe: None,
         }
     }
 
@@ -127,6 +128,7 @@ mod tests {
             listen_port: None,
             fwmark: 0,
             handshakes_per_address: 2000,
+            addresses: Vec::new(),
             peers,
         }
     }

@@ -339,6 +339,7 @@ impl Entry {
             allowed_ips: self.allowed_ips.clone(),
             trouble: settings::trouble(state, dialled, self.endpoint, in_turn),
             in_turn: self.in_turn,
+            probe: None,
         }
     }
 }
@@ -390,6 +391,10 @@ impl Backend for Kernel {
             entry.allowed_ips.clone_from(&peer.allowed_ips);
             entry.allowed_ips.sort_unstable();
             entry.keepalive = peer.keepalive;
+            if peer.probe.is_some() {
+                let peer = &peer.name;
+                warn!(peer, "probe is for the userspace backend: nothing is asked");
+            }
         }
         state.settings = Some(settings.clone());
         let mut table = Table::default();
@@ -481,6 +486,12 @@ impl Backend for Kernel {
             }
             Err(error) => warn!(%error, "the UDP port was not changed"),
         }
+    }
+
+    fn allow_mtu(&self, _: u16) {}
+
+    fn narrowest(&self) -> Option<(u16, String)> {
+        None
     }
 
     fn begin_stop(&self) {

@@ -165,8 +165,44 @@ fn peers(tunnel: &Tunnel, reader: &mut Reader<'_>) {
             }
         }
     }
+    probes(tunnel, reader);
     unreachable_family(tunnel, reader);
     unknown_port(tunnel, reader);
+}
+
+fn probes(tunnel: &Tunnel, reader: &mut Reader<'_>) {
+    let longest = |address: IpAddr, peer: &Peer| {
+        let prefixes = items(&peer.allowed_ips).iter().map(|at| at.value);
+        let holding = prefixes.filter(|prefix| prefix.contains(address));
+        holding.map(|prefix| prefix.length()).max()
+    };
+    let own = own_addresses(tunnel);
+    for peer in items(&tunnel.peers) {
+        let Some(probe) = &peer.value.probe else {
+            continue;
+        };
+        let address = probe.value;
+        let others = items(&tunnel.peers).iter();
+        let leads_there = longest(address, &peer.value);
+        if leads_there.is_none()
+            || others.map(|p| longest(address, &p.value)).max() > Some(leads_there)
+        {
+            reader.reject(
+                &probe.place,
+                "an address that allowedIPs leads to this peer",
+            );
+        } else if !is_unicast(address) || own.iter().any(|at| at.value.address() == address) {
+            reader.reject(&probe.place, "the address of a host behind the peer");
+        } else if !own
+            .iter()
+            .any(|at| at.value.address().is_ipv4() == address.is_ipv4())
+        {
+            let family = family(address);
+            let expected =
+                format!("an address of the other family: the interface has no {family} address");
+            reader.reject(&probe.place, expected);
+        }
+    }
 }
 
 /// Warns of a peer that is to call a port which nobody can know.
