@@ -1,6 +1,6 @@
 //! The command line: help, exit codes, errors.
 
-use crate::run::{Folder, output, seedwire, stderr, stdout};
+use crate::run::{Folder, abandon, output, seedwire, stderr, stdout};
 
 #[test]
 fn wrong_usage_ends_with_64() {
@@ -161,7 +161,7 @@ fn down_removes_the_socket_of_a_killed_instance_and_no_other() {
     let served = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     down();
     assert!(socket.exists(), "it is served");
-    drop(served);
+    abandon(served, &socket);
     down();
     assert!(!socket.exists(), "nobody serves it");
 }

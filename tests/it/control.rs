@@ -24,7 +24,7 @@ use seedwire_core::tunnel::{Offloads, PeerState};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::run::{Folder, output, seedwire, stderr, stdout};
+use crate::run::{Folder, abandon, output, seedwire, stderr, stdout};
 
 const WHEN: Timestamp = Timestamp(UNIX_EPOCH);
 
@@ -628,7 +628,7 @@ fn a_stale_socket_is_replaced_and_nothing_else_is() {
         serve(control, health, watched.source.clone())
     };
     let stale = folder.path().join("stale.sock");
-    drop(UnixListener::bind(&stale).unwrap());
+    abandon(UnixListener::bind(&stale).unwrap(), &stale);
     let server = bind(&stale).expect("nobody listens there");
     assert!(matches!(bind(&stale), Err(BindError::InUse(path)) if path == stale));
     drop(server);
@@ -648,7 +648,7 @@ fn a_stale_socket_is_replaced_and_nothing_else_is() {
 fn status_says_when_nothing_runs() {
     let folder = Folder::new("control-nobody");
     let stale = folder.path().join("stale.sock");
-    drop(UnixListener::bind(&stale).unwrap());
+    abandon(UnixListener::bind(&stale).unwrap(), &stale);
     for socket in [stale, folder.path().join("none.sock")] {
         let mut command = seedwire();
         command.arg("status").arg("--socket").arg(&socket);

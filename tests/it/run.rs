@@ -1,8 +1,10 @@
 //! Runs the command.
 
 use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The command with no environment but the search path.
 pub(crate) fn seedwire() -> Command {
@@ -37,6 +39,17 @@ pub(crate) fn stdout(output: &Output) -> String {
 /// The text of standard error.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Leaves the file of a socket that nobody listens on. A program that another test starts just now
+/// has all that this process has open until it is executed, the listener too.
+pub(crate) fn abandon(listener: UnixListener, socket: &Path) {
+    drop(listener);
+    let started = Instant::now();
+    while UnixStream::connect(socket).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(30), "it is served");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A new folder that is removed when dropped.
