@@ -6,11 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+/// How long what happens in the folders gathers before it is looked at again.
+const REST: Duration = Duration::from_millis(50);
+/// How often the kernel is asked for more at a time, 4 KiB each: whoever writes into a folder
+/// without end must not keep us here.
+const READS: usize = 64;
 
 /// The folders that the kernel tells about.
 #[derive(Debug)]
@@ -18,6 +26,8 @@ pub(super) struct Folders {
     inotify: AsyncFd<Handle>,
     watched: BTreeMap<PathBuf, WatchDescriptor>,
     incomplete: bool,
+    /// Nothing is looked at before.
+    rests_until: Instant,
 }
 
 /// An [`Inotify`] as [`AsyncFd`] takes it.
@@ -41,6 +51,7 @@ impl Folders {
             inotify,
             watched: BTreeMap::new(),
             incomplete: false,
+            rests_until: Instant::now(),
         })
     }
 
@@ -73,25 +84,50 @@ impl Folders {
         self.incomplete
     }
 
-    /// Waits until something happens in a folder, and says whether a folder itself went.
+    /// Waits until something happens in a folder, and says whether a folder itself may have gone.
+    /// Nothing is lost when the future is dropped.
     pub(super) async fn stirred(&mut self) -> bool {
+        sleep_until(self.rests_until).await;
         loop {
             let Ok(mut ready) = self.inotify.readable().await else {
                 // The runtime is shutting down.
                 return std::future::pending().await;
             };
-            match ready.get_inner().0.read_events() {
-                Ok(events) => {
-                    let gone = AddWatchFlags::IN_DELETE_SELF
-                        | AddWatchFlags::IN_MOVE_SELF
-                        | AddWatchFlags::IN_IGNORED;
-                    return events.iter().any(|event| event.mask.intersects(gone));
-                }
-                Err(Errno::EINTR) => {}
-                Err(_) => ready.clear_ready(),
+            let (seen, is_empty) = look(&ready.get_inner().0);
+            if is_empty {
+                ready.clear_ready();
+            }
+            if let Some(seen) = seen {
+                self.rests_until = Instant::now() + REST;
+                // The kernel's queue is bounded: what did not fit may have been anything.
+                let gone = AddWatchFlags::IN_DELETE_SELF
+                    | AddWatchFlags::IN_MOVE_SELF
+                    | AddWatchFlags::IN_IGNORED
+                    | AddWatchFlags::IN_Q_OVERFLOW;
+                return seen.intersects(gone);
             }
         }
     }
+}
+
+/// What happened, if anything, and whether that is all.
+fn look(inotify: &Inotify) -> (Option<AddWatchFlags>, bool) {
+    let mut seen = None;
+    for _ in 0..READS {
+        match inotify.read_events() {
+            Ok(events) => {
+                let masks = events.iter().map(|event| event.mask);
+                seen = Some(
+                    masks.fold(seen.unwrap_or(AddWatchFlags::empty()), |seen, mask| {
+                        seen | mask
+                    }),
+                );
+            }
+            Err(Errno::EINTR) => {}
+            Err(_) => return (seen, true),
+        }
+    }
+    (seen, false)
 }
 
 fn events() -> AddWatchFlags {

@@ -9,6 +9,7 @@ mod deploy;
 mod dns;
 mod examples;
 mod inject;
+mod instance;
 mod keys;
 mod lock;
 mod ports;

@@ -92,7 +92,7 @@ impl Bench {
 }
 
 /// A port that is free at the moment.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
