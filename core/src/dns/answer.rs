@@ -94,7 +94,15 @@ impl Answer {
                 message::extend_end_to_end(wire, options);
             });
         }
-        let rcode = Rcode(rcode.0 | u16::from(extended) << 4);
+        let unsaid = |opt: wire::Record| !asked_edns && message[opt.ttl_at] != 0;
+        let rcode = if sections.opt.is_some_and(unsaid) {
+            // Who sent no OPT must get none (RFC 6891, 7), and without its upper bits the code
+            // would be another (6.1.3): BADVERS would be success.
+            wire[3] = wire[3] & 0xf0 | Rcode::SERVFAIL.0 as u8;
+            Rcode::SERVFAIL
+        } else {
+            Rcode(rcode.0 | u16::from(extended) << 4)
+        };
         if let Some((ttl_at, ttl)) = sections.negative_ttl {
             // Whoever keeps this answer must not keep it longer than we do (RFC 2308, 5).
             wire[ttl_at..ttl_at + 4].copy_from_slice(&ttl.to_be_bytes());

@@ -160,6 +160,28 @@ fn a_question_without_answer_fails_in_time_and_asks_each_upstream_at_most_twice(
     }
 }
 
+/// An upstream may send an OPT record though it got none, with the upper bits of a code in it.
+#[test]
+fn a_code_that_needs_edns_is_a_failure_to_a_client_without() {
+    const BADVERS: [u8; 11] = [0, 0, 41, 4, 208, 1, 0, 0, 0, 0, 0];
+    let now = some_time();
+    let mut world = World::default();
+    let mut forwarder = forwarder(&[1], now, &mut world);
+    let mut question = question(7, "x.example");
+    question.truncate(wire::plain_name_end(&question, 12).unwrap() + 4);
+    question[11] = 0;
+    forwarder.query(&question, 1, Transport::Udp, now, &mut world);
+    let (upstream, _, lane, sent) = world.sent[0].clone();
+    let mut message = answer(&sent, 60, 0);
+    message[11] = 1;
+    message.extend_from_slice(&BADVERS);
+    forwarder.datagram(upstream, lane.unwrap(), &message, now, &mut world);
+    run_out(&mut forwarder, now, &mut world);
+    let reply = &world.replies[0].1;
+    assert_eq!(reply[3] & 15, 2, "not success");
+    assert_eq!(reply[10..12], [0, 0], "no OPT record");
+}
+
 #[test]
 fn an_outage_makes_no_storm_and_ends_with_the_first_answer() {
     let mut now = some_time();
