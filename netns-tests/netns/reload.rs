@@ -116,6 +116,23 @@ pub fn a_reload_keeps_what_stays() {
     node.stop();
 }
 
+pub fn ports_that_go_with_dns_leave_status() {
+    let names = Names::new();
+    let mut config = names.node_config();
+    config["ports"] = json!([{"listen": "127.0.0.1:3100", "to": "10.240.16.10:3100"}]);
+    let mut node = Seedwire::start_ready(&names.world.node, &config);
+    assert_eq!(node.status()["ports"][0]["listen"], "127.0.0.1:3100");
+    let sections = config.as_object_mut().expect("a mapping");
+    sections.remove("ports");
+    sections.remove("dns");
+    node.write_config(&config);
+    wait_until("the reload", || node.status()["config"]["reloads"] == 1);
+    let status = node.status();
+    assert_eq!(status["ports"], json!([]));
+    assert_eq!(status["dns"], Value::Null);
+    node.stop();
+}
+
 pub fn a_bad_file_keeps_the_old_state() {
     let names = Names::new();
     let world = &names.world;
@@ -147,7 +164,7 @@ pub fn a_bad_file_keeps_the_old_state() {
     node.stop();
 }
 
-pub fn sighup_reloads_at_once() {
+pub fn sighup_reloads() {
     let world = World::new();
     let _hub = Seedwire::start_ready(&world.hub, &world.hub_config());
     let mut config = world.node_config();

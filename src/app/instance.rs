@@ -316,9 +316,11 @@ impl Instance {
             None => None,
         };
         self.state.set_dns(dns);
-        if let Some(relays) = &self.relays {
-            self.state.set_ports(relays.status().await);
-        }
+        let ports = match &self.relays {
+            Some(relays) => relays.status().await,
+            None => Vec::new(),
+        };
+        self.state.set_ports(ports);
         self.state.note_troubles();
     }
 
