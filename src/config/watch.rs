@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::folders::Folders;
 
-/// How long the files must be left alone before they are read again.
+/// How long files and signals must be left alone before the files are read again.
 const SETTLE: Duration = Duration::from_millis(500);
-/// A folder in which something happens all the time puts the reading off for this long at most.
+/// What happens all the time puts the reading off for this long at most.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the files are read in any case: for what inotify does not tell, such as a change
 /// behind a symlink into another folder or on a network file system.
@@ -33,11 +33,31 @@ pub enum Change {
     Asked,
 }
 
+/// Something that happens once or many times in a row.
+#[derive(Clone, Copy, Debug)]
+struct Stir {
+    first: Instant,
+    last: Instant,
+}
+
+impl Stir {
+    /// With what happens now.
+    fn grow(stir: &mut Option<Self>) {
+        let last = Instant::now();
+        let first = stir.map_or(last, |stir| stir.first);
+        *stir = Some(Self { first, last });
+    }
+
+    fn settles_at(self) -> Instant {
+        (self.last + SETTLE).min(self.first + SETTLE_LIMIT)
+    }
+}
+
 /// Watches the configuration and the files that it names.
 ///
 /// Content counts, not the time of a file: a ConfigMap or Secret volume swaps its `..data` link
 /// as a whole, and an editor writes a new file over the old. Before a change is told, the folders
-/// are left to settle for 500 ms.
+/// are left to settle for 500 ms, and so are the signals: many in a row are one.
 #[derive(Debug)]
 pub struct Watcher {
     /// What each file was when a change was last told.
@@ -46,8 +66,10 @@ pub struct Watcher {
     /// `None` where the kernel gives no more of them: then only the regular reading finds changes.
     folders: Option<Folders>,
     hangup: Signal,
-    /// When something first and last happened in a folder that was not looked at yet.
-    stir: Option<(Instant, Instant)>,
+    /// What happened in a folder that was not looked at yet.
+    stir: Option<Stir>,
+    /// SIGHUP that was not told yet.
+    asked: Option<Stir>,
     next_read: Instant,
 }
 
@@ -67,6 +89,7 @@ impl Watcher {
             folders: folders.ok(),
             hangup: signal(SignalKind::hangup())?,
             stir: None,
+            asked: None,
             next_read: Instant::now() + READ_EVERY,
         };
         watcher.set_files(files);
@@ -91,25 +114,24 @@ impl Watcher {
     /// Waits for the next change. Nothing is lost when the future is dropped before it is ready.
     pub async fn changed(&mut self) -> Change {
         loop {
-            let read_at = match self.stir {
-                Some((first, last)) => (last + SETTLE).min(first + SETTLE_LIMIT),
-                None => self.next_read,
-            };
+            let unsettled = [self.stir, self.asked].into_iter().flatten();
+            // Whichever is first: a folder may be stirred all the time.
+            let read_at = unsettled.map(Stir::settles_at).min();
             tokio::select! {
-                Some(()) = self.hangup.recv() => {
-                    self.read_all();
-                    return Change::Asked;
-                }
+                Some(()) = self.hangup.recv() => Stir::grow(&mut self.asked),
                 rearm = stirred(self.folders.as_mut()) => {
-                    let now = Instant::now();
-                    self.stir = Some((self.stir.map_or(now, |(first, _)| first), now));
+                    Stir::grow(&mut self.stir);
                     if rearm {
                         self.rearm();
                     }
                 }
-                () = sleep_until(read_at) => {
+                () = sleep_until(read_at.unwrap_or(self.next_read)) => {
                     self.rearm();
-                    if self.read_all() {
+                    let changed = self.read_all();
+                    if self.asked.take().is_some() {
+                        return Change::Asked;
+                    }
+                    if changed {
                         return Change::Files;
                     }
                 }
