@@ -1,6 +1,6 @@
 //! Where peers are dialled: names are resolved, and addresses tried one after the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +93,8 @@ impl Dialer {
     async fn look(&mut self) {
         let dialled = self.device.dialled();
         self.change_port(&dialled);
-        self.peers
-            .retain(|key, _| dialled.iter().any(|(dialled, ..)| dialled == key));
+        let keys: HashSet<&PublicKey> = dialled.iter().map(|(key, ..)| key).collect();
+        self.peers.retain(|key, _| keys.contains(key));
         for (key, endpoints, rounds) in dialled {
             let target = self.peers.entry(key).or_default();
             let others = target.endpoints != endpoints;
