@@ -217,6 +217,21 @@ fn who_waits_for_a_silent_upstream_is_given_what_is_known_and_later_ones_at_once
 }
 
 #[test]
+fn nobody_waits_for_the_last_of_many_silent_upstreams_but_the_question_goes_on() {
+    let mut scene = Scene::new(&[1, 2, 3, 4, 5, 6], |_| {});
+    scene.ask("x.example", |_| WELL);
+    scene.pass(20 * SECOND, |_| WELL);
+    let (stale, took) = scene.ask("x.example", |_| Mood::Silent);
+    assert_eq!((reason(&stale), took), (Some(3), SECOND));
+    // The flight goes on: what the next upstream says is there for the next client.
+    scene.pass(2 * SECOND, |_| WELL);
+    let sent = scene.world.sent.len();
+    let (fresh, took) = scene.ask("x.example", |_| Mood::Silent);
+    assert_eq!((reason(&fresh), took), (None, Duration::ZERO));
+    assert_eq!(scene.world.sent.len(), sent);
+}
+
+#[test]
 fn a_fresh_negative_answer_stands_before_a_stale_one() {
     let mut scene = Scene::new(&[1], |_| {});
     for (mood, code) in [(NXDOMAIN, 3), (Mood::Answers { ttl: 0, rcode: 3 }, 3)] {
