@@ -2,8 +2,10 @@
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use serde_json::json;
+use seedwire_core::types::{PrivateKey, PublicKey};
+use serde_json::{Value, json};
 
 use super::pair::wait_for_ping;
 use crate::harness::caller::{Caller, new_key};
@@ -157,4 +159,66 @@ pub fn hostile_datagrams_stop_nobody() {
         caller.call()
     });
     hub.stop();
+}
+
+/// The configuration of a hub with these peers, one address of which soon has to prove itself.
+fn hub_of(world: &World, keys: &[PrivateKey]) -> Value {
+    let mut config = world.hub_config();
+    let peers = keys.iter().enumerate().map(|(n, key)| {
+        json!({"name": format!("n{n}"), "publicKey": key.public_key().to_string(),
+               "allowedIPs": [format!("10.99.{}.{}/32", n / 250, n % 250)]})
+    });
+    config["tunnel"]["peers"] = peers.collect();
+    // So few that nobody gets through by luck.
+    config["tunnel"]["handshakesPerAddress"] = 100.into();
+    config
+}
+
+/// Each of these peers calls the hub until it has a session, all from one address.
+fn call_all(host: &Host, keys: &[PrivateKey], hub: PublicKey) {
+    for key in keys {
+        let socket = host.udp("198.51.1.2:0");
+        socket.connect("198.51.1.1:51820").expect("a route");
+        let mut caller = Caller::new(key, hub, socket);
+        wait_until("a session beside the flood", || caller.call());
+    }
+}
+
+pub fn a_flood_from_one_address_stops_nobody_behind_it() {
+    let world = World::new();
+    let (host, flooding) = attacker(&world, 1);
+    let keys: Vec<_> = (0..1000).map(|_| new_key()).collect();
+    let hub = Seedwire::start_ready(&world.hub, &hub_of(&world, &keys));
+    let hub_key = world.hub_keys.public.parse().expect("a key");
+    let copy = flooding.try_clone().expect("a socket");
+    let flood = Caller::new(&new_key(), hub_key, copy).initiation();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // Many times what one address may send, and less than fills the hub's queue.
+                for _ in 0..20 {
+                    let _ = flooding.send(&flood);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let callers = keys.chunks(125).map(|keys| {
+            let host = &host;
+            scope.spawn(move || call_all(host, keys, hub_key))
+        });
+        let callers: Vec<_> = callers.collect();
+        let ended: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "not everybody got through");
+    });
+    wait_until("the hub to have heard from each", || {
+        let metrics = hub.get("/metrics").expect("metrics").body;
+        let received = metrics
+            .lines()
+            .filter(|line| line.starts_with("seedwire_peer_receive_bytes_total{"));
+        received.filter(|line| !line.ends_with(" 0")).count() == 1000
+    });
+    assert!(refused(&hub, &["unproven"]) >= 900.0);
+    assert!(refused(&hub, &["too_often"]) >= 10_000.0);
 }

@@ -32,6 +32,12 @@ impl Buckets {
         }
         taken
     }
+
+    /// Takes a token from each of two buckets; false where neither has one.
+    pub(super) fn take_either(&mut self, places: [u32; 2], now: Duration) -> bool {
+        let [one, other] = places.map(|place| self.take(place, now));
+        one || other
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +57,18 @@ mod tests {
         assert_eq!(taken(&mut buckets, 2, at(5000)), 0);
         assert_eq!(taken(&mut buckets, 0, at(5100)), 1);
         assert_eq!(taken(&mut buckets, 0, at(9000)), 3);
+    }
+
+    #[test]
+    fn who_shares_one_of_two_places_with_a_flood_passes() {
+        let mut buckets = Buckets::new(8, 10, 3);
+        let taken = |buckets: &mut Buckets, places| {
+            let now = Duration::from_secs(5);
+            (0..10).filter(|_| buckets.take_either(places, now)).count()
+        };
+        assert_eq!(taken(&mut buckets, [0, 1]), 3);
+        assert_eq!(taken(&mut buckets, [1, 2]), 3);
+        assert_eq!(taken(&mut buckets, [2, 0]), 0);
     }
 
     proptest! {

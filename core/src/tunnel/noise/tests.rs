@@ -289,6 +289,16 @@ fn replays_are_refused() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_before_new_keys_stops_nobody() {
+    let (mut a, mut b) = ends();
+    handshake(at(1000), &mut a, &mut b).expect("both are honest");
+    a.engine.set_keys(Arc::clone(&a.identity), None);
+    b.engine.set_keys(Arc::clone(&b.identity), None);
+    let initiation = a.initiate(at(5));
+    assert!(b.respond(at(1001), &initiation).is_ok());
+}
+
+#[test]
 fn only_the_last_initiation_is_answered() {
     let (mut a, mut b) = ends();
     let first = a.initiate(at(1));
