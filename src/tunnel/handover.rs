@@ -52,7 +52,7 @@ impl<'a> Handover<'a> {
     pub(super) fn add(
         &mut self,
         packets: impl Iterator<Item = (Range<usize>, u32)>,
-        wanted: impl Fn(&[u8], u32) -> bool,
+        mut wanted: impl FnMut(&[u8], u32) -> bool,
     ) {
         let base = self.used;
         for (packet, peer) in packets {

@@ -76,9 +76,14 @@ impl<'a> Ingress<'a> {
             }
             run.at = at.end;
         }
+        // Most packets of a run are of one source.
+        let (mut last, mut owner) = (None, None);
         self.handover.add(self.opening.drain(), |packet, peer| {
             let source = packet::source(packet);
-            let owner = source.and_then(|source| table.allowed.lookup(source));
+            if source != last {
+                owner = source.and_then(|source| table.allowed.lookup(source));
+                last = source;
+            }
             if owner != Some(peer) {
                 shared.refused.count(Refusal::WrongSource);
             }

@@ -211,19 +211,30 @@ pub(super) fn checksum(sum: u64, bytes: &[u8]) -> u16 {
     !fold(add(sum, bytes))
 }
 
-/// Adds the bytes, as big-endian 16-bit words, to a sum that [`fold`] brings down.
+/// Adds the bytes, 2 MiB at most, as big-endian 16-bit words, to a sum that [`fold`] brings down.
 ///
-/// Words are added in the byte order of this machine, several at a time: swapping the bytes of
-/// such a sum is the same as adding swapped words (RFC 1071, section 2).
+/// Words are added in the byte order of this machine: swapping the bytes of such a sum is the same
+/// as adding swapped words (RFC 1071, section 2). Their halves are added apart, several at a time,
+/// so that none overflows and the compiler makes vectors of them.
 fn add(sum: u64, bytes: &[u8]) -> u64 {
-    let mut native = 0;
-    let mut words = bytes.chunks_exact(4);
-    for word in &mut words {
-        native += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let (mut low, mut high) = ([0u32; 8], [0u32; 8]);
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        for lane in 0..8 {
+            let at = lane * 4;
+            let word = [block[at], block[at + 1], block[at + 2], block[at + 3]];
+            let word = u32::from_ne_bytes(word);
+            low[lane] += word & 0xffff;
+            high[lane] += word >> 16;
+        }
     }
-    let mut rest = [0; 4];
-    rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    native += u64::from(u32::from_ne_bytes(rest));
+    let (words, rest) = rest.as_chunks();
+    let last = std::array::from_fn(|at| rest.get(at).copied().unwrap_or(0));
+    let mut native = u64::from(u32::from_ne_bytes(last));
+    for word in words {
+        native += u64::from(u32::from_ne_bytes(*word));
+    }
+    native += low.iter().chain(&high).map(|sum| u64::from(*sum)).sum::<u64>();
     sum + u64::from(u16::from_be(fold(native)))
 }
 

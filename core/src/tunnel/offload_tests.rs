@@ -59,7 +59,25 @@ fn cut(vnet: VnetHeader, packet: &mut [u8]) -> Vec<Vec<u8>> {
     all
 }
 
+#[test]
+fn nothing_overflows_in_the_sum_of_the_longest_packet() {
+    assert_eq!(checksum(0, &[0xff; 65535]), !0xff00);
+}
+
 proptest! {
+    #[test]
+    fn the_checksum_is_that_of_one_word_after_the_other(
+        start in 0u64..1 << 32,
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let sum = checksum(start, &bytes);
+        if bytes.len() % 2 == 1 {
+            bytes.push(0);
+        }
+        let words = bytes.chunks(2).map(|word| u64::from(word[0]) << 8 | u64::from(word[1]));
+        prop_assert_eq!(sum, !fold(start + words.sum::<u64>()));
+    }
+
     #[test]
     fn what_was_cut_is_sound_and_merges_to_the_same(
         ipv6: bool,
