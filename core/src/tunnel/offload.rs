@@ -234,7 +234,11 @@ fn add(sum: u64, bytes: &[u8]) -> u64 {
     for word in words {
         native += u64::from(u32::from_ne_bytes(*word));
     }
-    native += low.iter().chain(&high).map(|sum| u64::from(*sum)).sum::<u64>();
+    native += low
+        .iter()
+        .chain(&high)
+        .map(|sum| u64::from(*sum))
+        .sum::<u64>();
     sum + u64::from(u16::from_be(fold(native)))
 }
 
