@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the real programs that seedwire is tested against, once, into a cache outside the checkout.
 #
-#   scripts/peers.sh PEER...     PEER: wireguard-go boringtun-cli gotatun coredns loki promtail
+#   scripts/peers.sh PEER...     PEER: wireguard-go boringtun-cli gotatun coredns hickory-dns
+#                                     loki promtail
 #
 # Prints nothing for a peer that is already there. The cache is $SEEDWIRE_CACHE, or
 # $XDG_CACHE_HOME/seedwire, or ~/.cache/seedwire.
@@ -15,6 +16,7 @@ wireguard_go=v0.0.0-20260522210424-ecfc5a8d5446
 boringtun=0.7.1
 gotatun=0.10.2
 coredns=v1.15.0
+hickory_dns=0.26.3
 loki=v3.7.8
 promtail=v3.5.0
 # The version of Loki's own sub-module that both programs above were released with.
@@ -48,8 +50,8 @@ go_installed() { # NAME MODULE@VERSION BUILT-AS
     mv "$work/$3" "$bin/$1"
 }
 
-cargo_installed() { # NAME CRATE@VERSION
-    cargo install --quiet --locked "$2" --root "$work"
+cargo_installed() { # NAME CRATE@VERSION OPTION...
+    cargo install --quiet --locked "${@:2}" --root "$work"
     mv "$work/bin/$1" "$bin/$1"
 }
 
@@ -59,6 +61,9 @@ build() {
     coredns) go_installed coredns "github.com/coredns/coredns@$coredns" coredns ;;
     boringtun-cli) cargo_installed boringtun-cli "boringtun-cli@$boringtun" ;;
     gotatun) cargo_installed gotatun "gotatun-cli@$gotatun" ;;
+    hickory-dns)
+        cargo_installed hickory-dns "hickory-dns@$hickory_dns" --no-default-features --features resolver
+        ;;
     loki)
         go_wrapped loki github.com/grafana/loki/v3 "$loki" github.com/grafana/loki/v3/cmd/loki
         ;;
@@ -77,7 +82,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/seedwire-peers.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 for peer in "$@"; do
     [ -x "$bin/$peer" ] && continue
-    case $peer in boringtun-cli | gotatun) ;; *) "$here/need.sh" go "$peer" ;; esac
+    case $peer in boringtun-cli | gotatun | hickory-dns) ;; *) "$here/need.sh" go "$peer" ;; esac
     echo "building $peer (once, into $bin)"
     started=$SECONDS
     build "$peer"

@@ -15,7 +15,8 @@
 set -euo pipefail
 umask 077
 
-here=$(cd "$(dirname "$0")" && pwd)/tunnel
+bench=$(cd "$(dirname "$0")" && pwd)
+here=$bench/tunnel
 arguments=("$@")
 seconds=3 rounds=3 quick='' only=''
 while getopts qn:r:o: option; do
@@ -33,7 +34,7 @@ if [ "${BENCH_INSIDE:-}" != yes ]; then
     export BENCH_INSIDE=yes
     exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "${arguments[@]}"
 fi
-for part in programs world openvpn load start many flood; do
+for part in ../common programs world openvpn load start many flood; do
     # shellcheck source=/dev/null
     . "$here/$part.sh"
 done
@@ -44,12 +45,6 @@ found=()
 for program in "${programs[@]}"; do
     if is_there "$program"; then found+=("$program"); else echo "$program: not there" >&2; fi
 done
-
-# Keeps one sample: of PROGRAM, the figure KEY of the table is VALUE.
-tell() { # KEY VALUE
-    printf '%s\t%s\t%s\n' "$program" "$1" "$2" >>"$work/samples"
-    printf '%s, %s: %s %s\n' "$turn" "$program" "$1" "$2" >&2
-}
 
 rows_of() { # PROGRAM
     local all="tcp four reverse inside6 outside6 udp small ping flood start"
@@ -82,7 +77,4 @@ if [ -z "$only" ] || [[ " $only " == *" many "* ]]; then
     done
 fi
 
-printf 'seconds: %s; rounds: %s; processors: %s; kernel: %s\n\n' "$seconds" "$rounds" "$(nproc)" "$(uname -r)"
-names=$(IFS=,; echo "${programs[*]}")
-touch "$work/samples"
-awk -F '\t' -v programs="$names" -f "$here/table.awk" "$here/rows" "$work/samples"
+table "$here/rows" wireguard-go "${programs[@]}"

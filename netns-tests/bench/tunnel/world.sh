@@ -111,12 +111,3 @@ memory_of() { # FIELD END...
     for end in "$@"; do cat "/proc/${pids[$end]}/status"; done |
         awk -v field="$field:" '$1 == field && $2 > most {most = $2} END {print most}'
 }
-
-# Computes; awk's grammar.
-calc() { # EXPRESSION
-    awk "BEGIN {print ($1)}"
-}
-
-median() {
-    sort -g | awk '{all[NR] = $1} END {if (NR) print all[int((NR + 1) / 2)]}'
-}
