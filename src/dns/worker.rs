@@ -45,7 +45,8 @@ pub(super) struct Worker {
     forwarder: Forwarder<Client>,
     receiver: Receiver,
     pace: Pace,
-    /// Datagrams in this round.
+    /// Datagrams in this round. Answers that nobody waits for don't count: a flood of them must
+    /// not make clients wait.
     received: u32,
     commands: mpsc::Receiver<Command>,
     bell: Arc<EventFd>,
@@ -253,15 +254,17 @@ impl Worker {
                         .unreachable(upstream, lane, &why, now, &mut self.io);
                 }
             };
-            self.received += count as u32;
             for place in 0..count {
                 let datagram = self.receiver.datagram(place);
                 if datagram.is_cut && datagram.bytes.len() > 2 {
                     // As if the upstream had cut it.
                     datagram.bytes[2] |= 0x02;
                 }
-                self.forwarder
-                    .datagram(upstream, lane, datagram.bytes, now, &mut self.io);
+                let io = &mut self.io;
+                let is_expected = self
+                    .forwarder
+                    .datagram(upstream, lane, datagram.bytes, now, io);
+                self.received += u32::from(is_expected);
             }
             if !self.receiver.was_full() {
                 return;

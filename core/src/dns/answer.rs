@@ -43,7 +43,7 @@ fn repeats(message: &[u8], question: &[u8]) -> bool {
 }
 
 impl Answer {
-    /// Reads the answer to `query`, which is as [`message::upstream_query`] made it.
+    /// Reads the answer to `query`, which is as [`message::write_upstream_query`] made it.
     pub(super) fn parse(message: &[u8], query: &[u8]) -> Result<Self, Unusable> {
         let word = |index: usize| u16_at(message, 2 * index).ok_or(Unusable::Foreign);
         let question_end = wire::plain_name_end(query, HEADER).ok_or(Unusable::Foreign)? + 4;
@@ -71,7 +71,9 @@ impl Answer {
         let asked_edns = u16_at(query, 10)? == 1;
         let sections = Sections::read(message, question_end, rtype)?;
         let body = &message[..sections.body_end];
-        let mut wire = Vec::with_capacity(body.len() + 32);
+        let opt = if asked_edns { OPT_FIXED } else { 0 };
+        let options = sections.opt.map_or(0, |opt| opt.end - opt.data);
+        let mut wire = Vec::with_capacity(body.len() + opt + options);
         wire.extend_from_slice(body);
         // What is copied from the question, whatever the upstream made of it.
         let copied = (RD | CD).to_be_bytes();
@@ -110,7 +112,7 @@ impl Answer {
         let lifetime = sections.lifetime(rcode);
         Some(Self {
             wire: wire.into_boxed_slice(),
-            ttls: sections.ttls.iter().map(|at| *at as u16).collect(),
+            ttls: sections.ttls.into_boxed_slice(),
             opt_at: u16::try_from(sections.body_end).ok()?,
             question_end: question_end as u16,
             rcode,
@@ -201,7 +203,7 @@ impl Answer {
 
 /// What the three sections behind the question say.
 struct Sections {
-    ttls: Vec<usize>,
+    ttls: Vec<u16>,
     /// The shortest TTL of the answer section and, in a positive answer, of the others.
     least_ttl: Option<u32>,
     opt: Option<wire::Record>,
@@ -215,8 +217,11 @@ struct Sections {
 
 impl Sections {
     fn read(message: &[u8], start: usize, asked: u16) -> Option<Self> {
+        // The last of the additional records is OPT as a rule; the shortest record takes 11 bytes.
+        let records = [6, 8, 10].map(|at| usize::from(u16_at(message, at).unwrap_or_default()));
+        let kept = records[0] + records[1] + records[2].saturating_sub(1);
         let mut sections = Self {
-            ttls: Vec::with_capacity(8),
+            ttls: Vec::with_capacity(kept.min(message.len() / 11)),
             least_ttl: None,
             opt: None,
             body_end: start,
@@ -265,7 +270,7 @@ impl Sections {
     fn keep(&mut self, record: &wire::Record, is_additional: bool) {
         self.body_end = record.end;
         self.additionals += u16::from(is_additional);
-        self.ttls.push(record.ttl_at);
+        self.ttls.push(record.ttl_at as u16);
     }
 
     fn lifetime(&self, rcode: Rcode) -> u32 {

@@ -1,9 +1,11 @@
 //! Questions under way.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::Answer;
+use super::few::Few;
 use super::forwarder::Transport;
 use super::message::ExtendedError;
 use super::upstream::Failure;
@@ -31,12 +33,20 @@ pub(super) struct Waiter<C> {
     /// `None` without EDNS.
     pub(super) udp_size: Option<u16>,
     pub(super) dnssec_ok: bool,
-    /// The name as it wrote it.
-    name: Box<[u8]>,
+    /// Holds the name as it wrote it.
+    text: Arc<[u8]>,
+    name: Range<usize>,
 }
 
 impl<C> Waiter<C> {
-    pub(super) fn new(client: C, query: &Query<'_>, transport: Transport) -> Self {
+    /// Who asked `query`; its name is what `text` holds from `name_at` on.
+    pub(super) fn new(
+        client: C,
+        query: &Query<'_>,
+        transport: Transport,
+        text: Arc<[u8]>,
+        name_at: usize,
+    ) -> Self {
         Self {
             client,
             id: query.id,
@@ -44,13 +54,14 @@ impl<C> Waiter<C> {
             transport,
             udp_size: query.edns.map(|edns| edns.udp_size),
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
-            name: query.name.into(),
+            text,
+            name: name_at..name_at + query.name.len(),
         }
     }
 
     /// The name as the client wrote it.
     pub(super) fn name(&self) -> &[u8] {
-        &self.name
+        &self.text[self.name.clone()]
     }
 }
 
@@ -93,11 +104,11 @@ pub(super) struct Flight<C> {
     pub(super) is_probe: bool,
     /// Who waits long enough was given a stale answer; so is who comes later.
     pub(super) is_late: bool,
-    pub(super) waiters: Vec<Waiter<C>>,
+    pub(super) waiters: Few<Waiter<C>>,
     /// The upstreams in the order in which they were asked.
-    pub(super) asked: Vec<u32>,
+    pub(super) asked: Few<u32>,
     /// What was sent for it, by upstream and ID.
-    pub(super) exchanges: Vec<(u32, u16)>,
+    pub(super) exchanges: Few<(u32, u16)>,
     pub(super) deadline: Instant,
     /// Until when an idle tunnel may come up.
     pub(super) wake_until: Option<Instant>,
@@ -111,15 +122,17 @@ impl<C> Flight<C> {
         waiter: Option<Waiter<C>>,
         deadline: Instant,
     ) -> Self {
+        let mut waiters = Few::default();
+        waiter.into_iter().for_each(|waiter| waiters.push(waiter));
         Self {
             group,
             query,
             key: None,
             is_probe: false,
             is_late: false,
-            waiters: waiter.into_iter().collect(),
-            asked: Vec::with_capacity(2),
-            exchanges: Vec::with_capacity(2),
+            waiters,
+            asked: Few::default(),
+            exchanges: Few::default(),
             deadline,
             wake_until: None,
             last_word: None,

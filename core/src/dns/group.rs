@@ -9,6 +9,7 @@ use crate::config::{Cache as Bounds, Dns, Lifetimes, Order, Server, Upstream as 
 use crate::tunnel::PathState;
 use crate::types::DnsName;
 
+use super::few::Few;
 use super::flight::LastWord;
 use super::forwarder::{Change, Effects};
 use super::ids::IdMap;
@@ -117,7 +118,7 @@ impl Group {
     /// The next upstream for a question that was sent to those in `asked`.
     pub(super) fn choose<E: Effects>(
         &self,
-        asked: &[u32],
+        asked: &Few<u32>,
         upstreams: &mut IdMap<u32, Upstream>,
         now: Instant,
         effects: &E,

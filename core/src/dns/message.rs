@@ -80,11 +80,11 @@ pub(super) fn question(id: u16, name: &DnsName, rtype: u16) -> Vec<u8> {
 
 /// What is asked upstream for `query`, with ID 0: its question, flags and options, with our UDP
 /// size and without what is between the client and us.
-pub(super) fn upstream_query(query: &Query<'_>) -> Vec<u8> {
-    let mut message = Vec::with_capacity(HEADER + query.name.len() + 32);
+pub(super) fn write_upstream_query(message: &mut Vec<u8>, query: &Query<'_>) {
+    message.clear();
     let flags = query.flags & (RD | AD | CD);
     header(
-        &mut message,
+        message,
         0,
         flags,
         [1, 0, 0, u16::from(query.edns.is_some())],
@@ -93,11 +93,10 @@ pub(super) fn upstream_query(query: &Query<'_>) -> Vec<u8> {
     message.extend_from_slice(&query.rtype.to_be_bytes());
     message.extend_from_slice(&query.class.to_be_bytes());
     if let Some(edns) = query.edns {
-        opt(&mut message, 0, edns.dnssec_ok, |message| {
+        opt(message, 0, edns.dnssec_ok, |message| {
             extend_end_to_end(message, edns.options);
         });
     }
-    message
 }
 
 /// Appends the options that are meant for more than one hop.

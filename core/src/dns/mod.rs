@@ -8,6 +8,7 @@ mod answer;
 mod cache;
 mod counts;
 mod failures;
+mod few;
 mod flight;
 mod forwarder;
 mod group;

@@ -501,12 +501,12 @@ fn an_answer_counts_only_on_the_socket_that_asked() {
     let good = answer(&sent, 60, 0);
     let mut other_id = good.clone();
     other_id[1] ^= 1;
-    forwarder.datagram(upstream, (lane + 1) % LANES, &good, now, &mut world);
-    forwarder.datagram(upstream, lane, &other_id, now, &mut world);
-    forwarder.datagram(upstream, lane, &sent, now, &mut world);
+    assert!(!forwarder.datagram(upstream, (lane + 1) % LANES, &good, now, &mut world));
+    assert!(!forwarder.datagram(upstream, lane, &other_id, now, &mut world));
+    assert!(!forwarder.datagram(upstream, lane, &sent, now, &mut world));
     forwarder.stream_answer(upstream, &good, now, &mut world);
     assert!(world.replies.is_empty());
-    forwarder.datagram(upstream, lane, &good, now, &mut world);
+    assert!(forwarder.datagram(upstream, lane, &good, now, &mut world));
     assert_eq!(world.replies.len(), 1);
 }
 
@@ -659,7 +659,9 @@ proptest! {
                         }
                         message.truncate(message.len() - cut);
                         match lane {
-                            Some(lane) => forwarder.datagram(upstream, lane, &message, now, &mut world),
+                            Some(lane) => {
+                                forwarder.datagram(upstream, lane, &message, now, &mut world);
+                            }
                             None => forwarder.stream_answer(upstream, &message, now, &mut world),
                         }
                     }

@@ -116,9 +116,10 @@ impl Lab {
         }
         let (now, world) = (self.now, &mut self.world);
         match to.lane {
-            Some(lane) => self
-                .forwarder
-                .datagram(to.upstream, lane, &message, now, world),
+            Some(lane) => {
+                let forwarder = &mut self.forwarder;
+                forwarder.datagram(to.upstream, lane, &message, now, world);
+            }
             None => self
                 .forwarder
                 .stream_answer(to.upstream, &message, now, world),

@@ -11,7 +11,7 @@ use crate::dns::wire::{Rcode, u16_at};
 use crate::tunnel::PathState;
 
 impl<C: Copy + PartialEq> Forwarder<C> {
-    /// A datagram came from an upstream, on socket `lane`.
+    /// A datagram came from an upstream, on socket `lane`. Returns whether it was waited for.
     pub fn datagram<E: Effects<Client = C>>(
         &mut self,
         upstream: UpstreamId,
@@ -19,8 +19,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         message: &[u8],
         now: Instant,
         effects: &mut E,
-    ) {
-        self.answer(upstream.0, lane, message, now, effects);
+    ) -> bool {
+        self.answer(upstream.0, lane, message, now, effects)
     }
 
     /// An answer came from an upstream over a connection.
@@ -41,23 +41,23 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         message: &[u8],
         now: Instant,
         effects: &mut E,
-    ) {
+    ) -> bool {
         let Some(id) = u16_at(message, 0) else {
-            return;
+            return false;
         };
         let place = (upstream_id, id);
         let Some(exchange) = self.exchanges.get(&place).filter(|e| e.lane == lane) else {
-            return;
+            return false;
         };
         let parsed = Answer::parse(message, &exchange.query);
         if matches!(parsed, Err(Unusable::Foreign)) {
-            return;
+            return false;
         }
         let (Some(exchange), Some(upstream)) = (
             self.exchanges.remove(&place),
             self.upstreams.get_mut(&upstream_id),
         ) else {
-            return;
+            return false;
         };
         let latency = now.saturating_duration_since(exchange.sent);
         if exchange.flight.is_none() {
@@ -84,7 +84,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             upstream.helped();
         }
         let Some(flight) = exchange.flight else {
-            return;
+            return true;
         };
         match (parsed, failure) {
             (Ok(answer), None) => self.finish(flight, answer, now, effects),
@@ -97,6 +97,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
                 self.ask_another(flight, now, effects);
             }
         }
+        true
     }
 
     /// The socket `lane` of an upstream reported an error: nothing that was asked there will be

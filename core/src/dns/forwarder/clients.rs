@@ -55,11 +55,15 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             return;
         }
         self.counts.misses += 1;
-        let waiter = Waiter::new(client, &query, transport);
         if let Some(flight) = self.joinable.get(self.key.as_slice()).copied() {
+            let waiter = Waiter::new(client, &query, transport, query.name.into(), 0);
             return self.join(flight, waiter, now, effects);
         }
-        self.start(&query, waiter, now, effects);
+        message::write_upstream_query(&mut self.out, &query);
+        let upstream_query: Arc<[u8]> = self.out.as_slice().into();
+        let text = Arc::clone(&upstream_query);
+        let waiter = Waiter::new(client, &query, transport, text, HEADER);
+        self.start(upstream_query, waiter, now, effects);
     }
 
     fn join<E: Effects<Client = C>>(
@@ -102,12 +106,11 @@ impl<C: Copy + PartialEq> Forwarder<C> {
 
     fn start<E: Effects<Client = C>>(
         &mut self,
-        query: &Query<'_>,
+        upstream_query: Arc<[u8]>,
         waiter: Waiter<C>,
         now: Instant,
         effects: &mut E,
     ) {
-        let upstream_query: Arc<[u8]> = message::upstream_query(query).into();
         let name = key_name(&self.key);
         if self.groups.is_searched(name) {
             let reason = ExtendedError::SEARCHED;
@@ -188,7 +191,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         reason: Option<ExtendedError>,
         effects: &mut E,
     ) {
-        for waiter in &flight.waiters {
+        for waiter in flight.waiters.iter() {
             let limit = limit(waiter.transport, waiter.udp_size);
             self.counts.truncated += u64::from(answer.len() > limit);
             self.counts.response(answer.rcode);
@@ -235,7 +238,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         if let Some(answer) = answer {
             return self.pass_on(&flight, answer, Some(reason), effects);
         }
-        for waiter in &flight.waiters {
+        for waiter in flight.waiters.iter() {
             self.fail(waiter, &flight.query, rcode, reason, effects);
         }
     }
@@ -243,7 +246,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     /// Takes a flight off the lists.
     fn end(&mut self, id: u64) -> Option<Flight<C>> {
         let flight = self.flights.remove(&id)?;
-        for place in &flight.exchanges {
+        for place in flight.exchanges.iter() {
             match self.exchanges.get_mut(place) {
                 Some(exchange) if !exchange.is_overdue => {
                     // Nobody waits for it any more, but whether it comes says how its upstream is.

@@ -9,6 +9,7 @@ use super::{DEADLINE, Effects, Forwarder, MAX_FLIGHTS, Timer};
 use crate::config::Lifetimes;
 use crate::dns::answer::Answer;
 use crate::dns::failures::Verdict;
+use crate::dns::few::Few;
 use crate::dns::flight::{Flight, LastWord, Waiter};
 use crate::dns::group::Choice;
 use crate::dns::message::{self, ExtendedError};
@@ -151,7 +152,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
     ) {
         self.key.clear();
         self.key.extend_from_slice(key);
-        for waiter in &flight.waiters {
+        for waiter in flight.waiters.iter() {
             self.reply_stale(waiter, flight.group, reason, now, effects);
         }
     }
@@ -205,7 +206,7 @@ impl<C: Copy + PartialEq> Forwarder<C> {
         if is_under_way || has_failed || self.flights.len() >= MAX_FLIGHTS / 2 {
             return;
         }
-        let choice = group.choose(&[], &mut self.upstreams, now, effects);
+        let choice = group.choose(&Few::default(), &mut self.upstreams, now, effects);
         let Choice::Ask { upstream, is_idle } = choice else {
             return;
         };
@@ -214,7 +215,8 @@ impl<C: Copy + PartialEq> Forwarder<C> {
             return;
         }
         self.counts.refreshed += 1;
-        let upstream_query: Arc<[u8]> = message::upstream_query(query).into();
+        message::write_upstream_query(&mut self.out, query);
+        let upstream_query: Arc<[u8]> = self.out.as_slice().into();
         let key: Arc<[u8]> = self.key.as_slice().into();
         let flight = Flight::new(group.id, upstream_query, None, now + DEADLINE);
         let id = self.launch(flight, Some(key));

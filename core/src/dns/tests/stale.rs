@@ -86,9 +86,10 @@ impl Scene {
                 let message = reply(&sent, ttl, rcode);
                 let (now, world) = (self.now, &mut self.world);
                 match lane {
-                    Some(lane) => self
-                        .forwarder
-                        .datagram(upstream, lane, &message, now, world),
+                    Some(lane) => {
+                        let forwarder = &mut self.forwarder;
+                        forwarder.datagram(upstream, lane, &message, now, world);
+                    }
                     None => self.forwarder.stream_answer(upstream, &message, now, world),
                 }
             }
