@@ -41,7 +41,7 @@ kernel: rust programs
 	@netns-tests/vm/kernel.sh
 
 #: make bench-dns the static binary's DNS forwarder beside its peers, with the goals (8 minutes;
-#:                ARGS=-q: 2 minutes; CoreDNS needs Go)
+#:                ARGS=-q: 3 minutes; CoreDNS needs Go)
 bench-dns: static
 	@scripts/need.sh bench-dns
 	@scripts/peers.sh coredns hickory-dns
