@@ -33,6 +33,7 @@ mod path;
 mod ports;
 mod reload;
 mod soak;
+mod threads;
 mod tunnel;
 mod uapi;
 mod unreachable;
@@ -196,6 +197,8 @@ const CASES: &[Case] = &[
     case!(soak::a_node_that_was_stopped_for_5_minutes_is_back_with_its_next_packet).soak(600),
     case!(soak::an_idle_peer_costs_the_hub_what_is_documented).soak(900),
     case!(soak::a_session_under_full_load_is_renewed_without_a_gap).soak(600),
+    // It needs a processor for itself.
+    case!(threads::order_and_connections_outlive_the_change_to_two_threads_and_back).soak(300),
 ];
 
 fn main() -> ExitCode {

@@ -113,6 +113,7 @@ pub(super) fn run_second(
                 break;
             }
         }
+        debug!("one thread carries both directions");
         if back.send(egress).is_err() {
             return;
         }
