@@ -34,10 +34,17 @@ pub(super) struct Reply {
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-#[derive(Debug)]
 pub(super) struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
+    /// Where datagrams come in. The state of a WireGuard link holds keys.
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Socket").field(&self.socket).finish()
+    }
 }
 
 impl Socket {
@@ -58,6 +65,7 @@ impl Socket {
         Ok(Self {
             socket,
             sequence: 0,
+            buffer: Zeroizing::new(vec![0; BUFFER_LENGTH]),
         })
     }
 
@@ -194,8 +202,7 @@ impl Socket {
         let mut replies = Vec::new();
         let mut steady = true;
         loop {
-            let datagram = self.receive(what)?;
-            for message in messages(what, &datagram)? {
+            for message in messages(what, self.receive(what)?)? {
                 if message.sequence != sequence {
                     continue;
                 }
@@ -222,8 +229,7 @@ impl Socket {
         let mut replies = Vec::new();
         let mut outcome = Ok(());
         loop {
-            let datagram = self.receive(what)?;
-            for message in messages(what, &datagram)? {
+            for message in messages(what, self.receive(what)?)? {
                 let offset = message.sequence.wrapping_sub(first);
                 if offset > last.wrapping_sub(first) {
                     continue;
@@ -269,23 +275,21 @@ impl Socket {
         })
     }
 
-    fn receive(&self, what: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn receive(&mut self, what: &str) -> Result<&[u8], Error> {
         let failed = |source| Error::Receive {
             what: what.to_owned(),
             source,
         };
         loop {
-            // The state of a WireGuard link holds keys.
-            let mut bytes = Zeroizing::new(vec![0; BUFFER_LENGTH]);
-            let receive = || self.socket.recv_from(&mut &mut bytes[..], libc::MSG_TRUNC);
+            let (socket, buffer) = (&self.socket, &mut self.buffer);
+            let receive = || socket.recv_from(&mut &mut buffer[..], libc::MSG_TRUNC);
             let (length, sender) = retry_interrupted(receive).map_err(failed)?;
             if length > BUFFER_LENGTH {
                 return Err(failed(io::Error::from_raw_os_error(libc::EMSGSIZE)));
             }
             // Other processes can send to our port too.
             if sender.port_number() == 0 {
-                bytes.truncate(length);
-                return Ok(bytes);
+                return Ok(&self.buffer[..length]);
             }
         }
     }
